@@ -29,7 +29,15 @@ export interface Timespec {
 }
 
 /** The kinds of file, in the order of `ftype3` (RFC 1813 §2.3.5), 1 to 7. */
-export const FileType = { Regular: 1, Directory: 2, BlockDevice: 3, CharacterDevice: 4, Symlink: 5, Socket: 6, Fifo: 7 } as const;
+export const FileType = {
+  Regular: 1,
+  Directory: 2,
+  BlockDevice: 3,
+  CharacterDevice: 4,
+  Symlink: 5,
+  Socket: 6,
+  Fifo: 7,
+} as const;
 export type FileType = typeof FileType[keyof typeof FileType];
 
 /** What `stat` tells. */
@@ -126,14 +134,24 @@ export interface FileSystem extends AsyncDisposable {
 
   getAttributes(file: FileHandle, as: Credentials): MaybePromise<FileAttributes>;
   /** `guard`: the ctime that the file must have (EAGAIN where it differs: NFS3ERR_NOT_SYNC). */
-  setAttributes(file: FileHandle, changes: AttributeChanges, as: Credentials, guard?: Timespec): MaybePromise<FileAttributes>;
+  setAttributes(
+    file: FileHandle,
+    changes: AttributeChanges,
+    as: Credentials,
+    guard?: Timespec,
+  ): MaybePromise<FileAttributes>;
   /** "." and ".." are allowed here; ".." of the root is the root. */
   lookup(directory: FileHandle, name: Uint8Array, as: Credentials): MaybePromise<Entry>;
   /** Returns those of the asked `Access` bits that are granted. */
   access(file: FileHandle, bits: number, as: Credentials): MaybePromise<number>;
   readLink(file: FileHandle, as: Credentials): MaybePromise<Uint8Array>;
   /** Reads up to `into.byteLength` bytes at `offset`, straight into `into`, which must stay untouched until the result is there. */
-  read(file: FileHandle, offset: bigint, into: Uint8Array, as: Credentials): MaybePromise<{ bytesRead: number; eof: boolean }>;
+  read(
+    file: FileHandle,
+    offset: bigint,
+    into: Uint8Array,
+    as: Credentials,
+  ): MaybePromise<{ bytesRead: number; eof: boolean }>;
   /** Writes the pieces one behind the other at `offset`, from where they lie. All or an error, except that a full disk may leave a short count. */
   write(
     file: FileHandle,
@@ -143,7 +161,12 @@ export interface FileSystem extends AsyncDisposable {
     as: Credentials,
   ): MaybePromise<{ bytesWritten: number; committed: Stability }>;
   create(directory: FileHandle, name: Uint8Array, mode: CreateMode, as: Credentials): MaybePromise<Entry>;
-  makeDirectory(directory: FileHandle, name: Uint8Array, changes: AttributeChanges, as: Credentials): MaybePromise<Entry>;
+  makeDirectory(
+    directory: FileHandle,
+    name: Uint8Array,
+    changes: AttributeChanges,
+    as: Credentials,
+  ): MaybePromise<Entry>;
   symlink(
     directory: FileHandle,
     name: Uint8Array,
