@@ -1,0 +1,38 @@
+//! MPA: marker PDU aligned framing over TCP (RFC 5044), with the enhanced start-up of RFC 6581. Markers are not spoken.
+
+pub mod frame;
+pub mod startup;
+
+/// The largest ULPDU (a DDP segment: its header and its payload) that the 16-bit length of an FPDU can state (RFC 5044 §4.1).
+pub const MULPDU_MAX: usize = 65535;
+/// Bytes of the length that leads an FPDU.
+pub const LENGTH_LEN: usize = 2;
+/// Bytes of the CRC field that ends an FPDU. It is always there, and zero when checksums are off.
+pub const CRC_LEN: usize = 4;
+/// The longest trailer: three bytes of padding and the CRC field.
+pub const TRAILER_LEN_MAX: usize = 3 + CRC_LEN;
+
+/// Bytes of padding behind a ULPDU of `ulpdu_len` bytes: with them, the length and the CRC an FPDU is a multiple of 4 (RFC 5044 §4.2).
+pub const fn pad_len(ulpdu_len: usize) -> usize {
+    (4 - (LENGTH_LEN + ulpdu_len) % 4) % 4
+}
+
+/// Bytes of the whole FPDU around a ULPDU of `ulpdu_len` bytes.
+pub const fn fpdu_len(ulpdu_len: usize) -> usize {
+    LENGTH_LEN + ulpdu_len + pad_len(ulpdu_len) + CRC_LEN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_fpdu_is_a_multiple_of_four() {
+        for ulpdu_len in 0..=MULPDU_MAX {
+            assert!(pad_len(ulpdu_len) < 4);
+            assert_eq!(fpdu_len(ulpdu_len) % 4, 0);
+        }
+        assert_eq!(fpdu_len(14), 20);
+        assert_eq!(fpdu_len(18 + 28), 52);
+    }
+}

@@ -1,0 +1,362 @@
+//! The start-up negotiation: what each side asks for, and what both have agreed on at its end (RFC 5044 §7.1, RFC 6581).
+//!
+//! - CRCs are on when either side asks for them.
+//! - Neither side of ours wants markers, and none are sent: a peer that wants them is refused.
+//! - With revision 2 the sides exchange read depths. What one may have outstanding (ORD) is bounded by what the other serves (IRD).
+//! - A responder sends nothing before the initiator's first FPDU (RFC 5044 §7.1.2). In peer-to-peer mode (RFC 6581) that FPDU is
+//!   a zero-length one whose kind the responder picks, so that either side's upper layer may speak first.
+
+use std::fmt;
+
+use super::frame::{Enhanced, Frame, FrameKind, MpaError, DEPTH_MAX};
+
+/// The most Reads that this side ever keeps outstanding. Linux's siw refuses a larger ORD in a reply.
+pub const ORD_MAX: u16 = 128;
+
+/// What this side brings to the negotiation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartupOptions {
+    /// The revision to ask for: 1 or 2. A responder answers with the initiator's.
+    pub revision: u8,
+    /// Whether to ask for CRCs.
+    pub crc: bool,
+    /// How many RDMA Reads of the peer's this side serves at once.
+    pub ird: u16,
+    /// How many RDMA Reads this side wants to have outstanding.
+    pub ord: u16,
+    /// Whether to ask for peer-to-peer mode; of no meaning in a responder, which goes by the request.
+    pub peer_to_peer: bool,
+    /// The upper layer's data: at most 508 bytes with revision 2, 512 with revision 1. More is cut off.
+    pub private_data: Vec<u8>,
+}
+
+impl Default for StartupOptions {
+    fn default() -> Self {
+        StartupOptions {
+            revision: 2,
+            crc: false,
+            ird: ORD_MAX,
+            ord: ORD_MAX,
+            peer_to_peer: false,
+            private_data: Vec::new(),
+        }
+    }
+}
+
+/// Which side of the connection this one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Opened the connection, and sends the first FPDU.
+    Initiator,
+    /// Took it, and sends no FPDU before it has received one.
+    Responder,
+}
+
+/// The zero-length message by which an initiator in peer-to-peer mode says that it is ready to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rtr {
+    /// A Send; it takes a posted receive.
+    Send,
+    /// An RDMA Write.
+    Write,
+    /// An RDMA Read; it is answered by an empty Read Response.
+    Read,
+}
+
+/// What both sides have agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Established {
+    /// This side's role.
+    pub role: Role,
+    /// The revision spoken.
+    pub revision: u8,
+    /// Whether every FPDU carries a CRC that must match.
+    pub crc: bool,
+    /// How many Reads of the peer's this side serves at once.
+    pub ird: u16,
+    /// How many Reads this side may have outstanding.
+    pub ord: u16,
+    /// The ready-to-receive message that the initiator must send, and the responder awaits.
+    pub rtr: Option<Rtr>,
+    /// The peer's private data.
+    pub private_data: Vec<u8>,
+}
+
+/// Why a connection did not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartupError {
+    /// The peer's frame is malformed.
+    Mpa(MpaError),
+    /// The responder rejected the connection.
+    Rejected {
+        /// What it said about it.
+        private_data: Vec<u8>,
+    },
+    /// The responder speaks an older revision than was asked for; asking again with `revision` on a new connection may succeed.
+    OlderRevision {
+        /// The revision that it answered with.
+        revision: u8,
+        /// Whether it rejected the connection as well.
+        rejected: bool,
+    },
+    /// The reply can't be worked with.
+    IncompatibleReply(&'static str),
+    /// The request is well-formed but can't be served: `reply` tells the initiator so and is to be sent before the connection closes.
+    Unacceptable {
+        /// Why.
+        reason: &'static str,
+        /// The bytes of a rejecting Reply.
+        reply: Vec<u8>,
+    },
+}
+
+impl fmt::Display for StartupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartupError::Mpa(error) => error.fmt(f),
+            StartupError::Rejected { private_data } => {
+                write!(
+                    f,
+                    "the peer rejected the connection ({} bytes of private data)",
+                    private_data.len()
+                )
+            }
+            StartupError::OlderRevision { revision, .. } => {
+                write!(
+                    f,
+                    "the peer speaks MPA revision {revision}, which is older than the one asked for"
+                )
+            }
+            StartupError::IncompatibleReply(reason) => write!(f, "incompatible MPA Reply: {reason}"),
+            StartupError::Unacceptable { reason, .. } => write!(f, "unacceptable MPA Request: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for StartupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartupError::Mpa(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<MpaError> for StartupError {
+    fn from(error: MpaError) -> Self {
+        StartupError::Mpa(error)
+    }
+}
+
+/// The side that opens the connection, between its Request and the peer's Reply.
+#[derive(Clone, Debug)]
+pub struct Initiator {
+    options: StartupOptions,
+}
+
+impl Initiator {
+    /// Starts the negotiation; the bytes are the Request to send. A revision other than 1 counts as 2.
+    pub fn new(options: StartupOptions) -> (Initiator, Vec<u8>) {
+        let revision = if options.revision == 1 { 1 } else { 2 };
+        let options = StartupOptions {
+            revision,
+            ird: options.ird.min(DEPTH_MAX),
+            ord: options.ord.min(ORD_MAX),
+            ..options
+        };
+        let request = Frame {
+            kind: FrameKind::Request,
+            revision,
+            markers: false,
+            crc: options.crc,
+            reject: false,
+            enhanced: (revision == 2).then_some(Enhanced {
+                ird: options.ird,
+                ord: options.ord,
+                peer_to_peer: options.peer_to_peer,
+                rtr_send: false,
+                rtr_write: options.peer_to_peer,
+                rtr_read: options.peer_to_peer,
+            }),
+            private_data: options.private_data.clone(),
+        };
+        (Initiator { options }, request.emit())
+    }
+
+    /// Takes the whole of the peer's Reply.
+    pub fn handle_reply(&self, bytes: &[u8]) -> Result<Established, StartupError> {
+        let options = &self.options;
+        let reply = Frame::parse(bytes)?;
+        if reply.kind != FrameKind::Reply {
+            return Err(MpaError::UnexpectedKind(reply.kind).into());
+        }
+        if reply.revision < options.revision {
+            return Err(StartupError::OlderRevision {
+                revision: reply.revision,
+                rejected: reply.reject,
+            });
+        }
+        if reply.revision > options.revision {
+            return Err(StartupError::IncompatibleReply(
+                "it is of a newer revision than was asked for",
+            ));
+        }
+        if reply.reject {
+            return Err(StartupError::Rejected {
+                private_data: reply.private_data,
+            });
+        }
+        if reply.markers {
+            return Err(StartupError::IncompatibleReply(
+                "the peer wants markers, which are not supported",
+            ));
+        }
+        let (ord, rtr) = match (options.revision, reply.enhanced) {
+            (1, _) => (options.ord, None),
+            (_, None) => {
+                return Err(StartupError::IncompatibleReply(
+                    "the enhanced data that was asked for is missing",
+                ))
+            }
+            (_, Some(enhanced)) => (options.ord.min(enhanced.ird), self.rtr(&enhanced)?),
+        };
+        if reply.enhanced.is_some_and(|enhanced| enhanced.ord > options.ird) {
+            return Err(StartupError::IncompatibleReply(
+                "the peer wants more RDMA Reads outstanding than were offered",
+            ));
+        }
+        Ok(Established {
+            role: Role::Initiator,
+            revision: reply.revision,
+            crc: options.crc || reply.crc,
+            ird: options.ird,
+            ord,
+            rtr,
+            private_data: reply.private_data,
+        })
+    }
+
+    /// Which ready-to-receive message the responder has picked of those that were offered.
+    fn rtr(&self, reply: &Enhanced) -> Result<Option<Rtr>, StartupError> {
+        if !self.options.peer_to_peer || !reply.peer_to_peer {
+            return Ok(None);
+        }
+        if reply.rtr_write {
+            Ok(Some(Rtr::Write))
+        } else if reply.rtr_read {
+            Ok(Some(Rtr::Read))
+        } else {
+            Err(StartupError::IncompatibleReply(
+                "the peer picked no ready-to-receive message that was offered",
+            ))
+        }
+    }
+}
+
+/// The side that takes the connection, between the peer's Request and its own Reply.
+#[derive(Clone, Debug)]
+pub struct Responder {
+    request: Frame,
+}
+
+impl Responder {
+    /// Takes the whole of the peer's Request.
+    pub fn handle_request(bytes: &[u8]) -> Result<Responder, StartupError> {
+        let request = Frame::parse(bytes)?;
+        if request.kind != FrameKind::Request {
+            return Err(MpaError::UnexpectedKind(request.kind).into());
+        }
+        let responder = Responder { request };
+        if responder.request.markers {
+            let reason = "the peer wants markers, which are not supported";
+            return Err(StartupError::Unacceptable {
+                reason,
+                reply: responder.reject(&[]),
+            });
+        }
+        Ok(responder)
+    }
+
+    /// The initiator's private data.
+    pub fn private_data(&self) -> &[u8] {
+        &self.request.private_data
+    }
+
+    /// How many Reads of ours the initiator serves at once; `None` where the request does not say.
+    pub fn ird(&self) -> Option<u16> {
+        self.request.enhanced.map(|enhanced| enhanced.ird)
+    }
+
+    /// How many Reads the initiator wants to have outstanding; `None` where the request does not say.
+    pub fn ord(&self) -> Option<u16> {
+        self.request.enhanced.map(|enhanced| enhanced.ord)
+    }
+
+    /// The initiator's revision, which the reply will have too.
+    pub fn revision(&self) -> u8 {
+        self.request.revision
+    }
+
+    /// Accepts: the Reply to send, and what is agreed on once it has left.
+    pub fn accept(&self, options: StartupOptions) -> (Vec<u8>, Established) {
+        let ird = options.ird.min(DEPTH_MAX);
+        let wanted = options.ord.min(ORD_MAX);
+        let ord = self.ird().map_or(wanted, |peer_ird| wanted.min(peer_ird));
+        let rtr = self.request.enhanced.and_then(|enhanced| pick_rtr(&enhanced));
+        let crc = options.crc || self.request.crc;
+        let reply = Frame {
+            kind: FrameKind::Reply,
+            revision: self.request.revision,
+            markers: false,
+            crc,
+            reject: false,
+            enhanced: self.request.enhanced.map(|request| Enhanced {
+                ird,
+                // siw sizes its inbound queue by this field, and answers the first Read with a Terminate where it is 0
+                ord: ord.max(1).min(request.ird),
+                peer_to_peer: rtr.is_some(),
+                rtr_send: rtr == Some(Rtr::Send),
+                rtr_write: rtr == Some(Rtr::Write),
+                rtr_read: rtr == Some(Rtr::Read),
+            }),
+            private_data: options.private_data,
+        };
+        let established = Established {
+            role: Role::Responder,
+            revision: reply.revision,
+            crc,
+            ird,
+            ord,
+            rtr,
+            private_data: self.request.private_data.clone(),
+        };
+        (reply.emit(), established)
+    }
+
+    /// Rejects: the Reply to send before the connection closes.
+    pub fn reject(&self, private_data: &[u8]) -> Vec<u8> {
+        Frame {
+            kind: FrameKind::Reply,
+            revision: self.request.revision,
+            markers: false,
+            crc: self.request.crc,
+            reject: true,
+            enhanced: self.request.enhanced.map(|_| Enhanced::default()),
+            private_data: private_data.to_vec(),
+        }
+        .emit()
+    }
+}
+
+/// The cheapest of what the initiator offers. One that names none gets a Write proposed, as Linux's siw does.
+fn pick_rtr(request: &Enhanced) -> Option<Rtr> {
+    match request {
+        Enhanced {
+            peer_to_peer: false, ..
+        } => None,
+        Enhanced { rtr_write: true, .. } => Some(Rtr::Write),
+        Enhanced { rtr_read: true, .. } => Some(Rtr::Read),
+        Enhanced { rtr_send: true, .. } => Some(Rtr::Send),
+        _ => Some(Rtr::Write),
+    }
+}
