@@ -2,6 +2,7 @@
 
 mod segment;
 
+pub use crate::rdmap::Opcode;
 pub(crate) use segment::queue_index;
 pub use segment::{Segment, Target, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN};
 

@@ -15,7 +15,9 @@ pub const PRIVATE_DATA_MAX: usize = 512;
 /// Bytes of enhanced data at the head of the private data (RFC 6581 §5).
 pub const ENHANCED_LEN: usize = 4;
 /// The largest IRD or ORD that its 14 bits can state.
-pub const DEPTH_MAX: u16 = 0x3fff;
+pub const DEPTH_MAX: u16 = DEPTH_UNSTATED - 1;
+/// The IRD or ORD of a side that leaves it to the upper layer (RFC 6581 §5).
+pub const DEPTH_UNSTATED: u16 = 0x3fff;
 /// The first 16 bytes of what an initiator sends.
 pub const REQUEST_KEY: [u8; 16] = *b"MPA ID Req Frame";
 /// The first 16 bytes of what a responder answers.
@@ -25,6 +27,7 @@ const MARKERS: u8 = 0x80;
 const CRC: u8 = 0x40;
 const REJECT: u8 = 0x20;
 const ENHANCED: u8 = 0x10;
+const DEPTH_MASK: u16 = 0x3fff;
 const HIGH_FLAG: u16 = 0x8000;
 const LOW_FLAG: u16 = 0x4000;
 
@@ -69,8 +72,8 @@ impl Enhanced {
         let ird = u16::from_be_bytes([bytes[0], bytes[1]]);
         let ord = u16::from_be_bytes([bytes[2], bytes[3]]);
         Enhanced {
-            ird: ird & DEPTH_MAX,
-            ord: ord & DEPTH_MAX,
+            ird: ird & DEPTH_MASK,
+            ord: ord & DEPTH_MASK,
             peer_to_peer: ird & HIGH_FLAG != 0,
             rtr_send: ird & LOW_FLAG != 0,
             rtr_write: ord & HIGH_FLAG != 0,
@@ -80,8 +83,8 @@ impl Enhanced {
 
     fn emit(&self) -> [u8; ENHANCED_LEN] {
         let flag = |set: bool, bit: u16| if set { bit } else { 0 };
-        let ird = self.ird.min(DEPTH_MAX) | flag(self.peer_to_peer, HIGH_FLAG) | flag(self.rtr_send, LOW_FLAG);
-        let ord = self.ord.min(DEPTH_MAX) | flag(self.rtr_write, HIGH_FLAG) | flag(self.rtr_read, LOW_FLAG);
+        let ird = (self.ird & DEPTH_MASK) | flag(self.peer_to_peer, HIGH_FLAG) | flag(self.rtr_send, LOW_FLAG);
+        let ord = (self.ord & DEPTH_MASK) | flag(self.rtr_write, HIGH_FLAG) | flag(self.rtr_read, LOW_FLAG);
         let ([a, b], [c, d]) = (ird.to_be_bytes(), ord.to_be_bytes());
         [a, b, c, d]
     }

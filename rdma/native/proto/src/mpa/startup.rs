@@ -8,10 +8,13 @@
 
 use std::fmt;
 
-use super::frame::{Enhanced, Frame, FrameKind, MpaError, DEPTH_MAX};
+use super::frame::{Enhanced, Frame, FrameKind, MpaError, DEPTH_MAX, DEPTH_UNSTATED};
+use crate::rdmap::TerminateCode;
 
 /// The most Reads that this side ever keeps outstanding. Linux's siw refuses a larger ORD in a reply.
 pub const ORD_MAX: u16 = 128;
+
+const MARKERS_WANTED: &str = "the peer wants markers, which are not supported";
 
 /// What this side brings to the negotiation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +102,16 @@ pub enum StartupError {
         /// Whether it rejected the connection as well.
         rejected: bool,
     },
-    /// The reply can't be worked with.
+    /// The responder wants more Reads outstanding than this side said it serves.
+    InsufficientIrd {
+        /// What the Request offered.
+        offered: u16,
+        /// What the Reply asks for.
+        wanted: u16,
+    },
+    /// The responder picked none of the ready-to-receive messages that were offered.
+    NoMatchingRtr,
+    /// The reply can't be worked with for another reason.
     IncompatibleReply(&'static str),
     /// The request is well-formed but can't be served: `reply` tells the initiator so and is to be sent before the connection closes.
     Unacceptable {
@@ -108,6 +120,19 @@ pub enum StartupError {
         /// The bytes of a rejecting Reply.
         reply: Vec<u8>,
     },
+}
+
+impl StartupError {
+    /// What an initiator tells the peer in a Terminate before it closes (RFC 6581 §8): only where the Reply accepted, and so
+    /// put the peer in a state to receive FPDUs.
+    pub fn terminate_code(&self) -> Option<TerminateCode> {
+        match self {
+            StartupError::InsufficientIrd { .. } => Some(TerminateCode::MPA_INSUFFICIENT_IRD),
+            StartupError::NoMatchingRtr => Some(TerminateCode::MPA_NO_MATCHING_RTR),
+            StartupError::IncompatibleReply(_) => Some(TerminateCode::MPA_INVALID_FRAME),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for StartupError {
@@ -127,6 +152,13 @@ impl fmt::Display for StartupError {
                     "the peer speaks MPA revision {revision}, which is older than the one asked for"
                 )
             }
+            StartupError::InsufficientIrd { offered, wanted } => {
+                write!(
+                    f,
+                    "the peer wants {wanted} RDMA Reads outstanding, but {offered} were offered"
+                )
+            }
+            StartupError::NoMatchingRtr => write!(f, "the peer picked no ready-to-receive message that was offered"),
             StartupError::IncompatibleReply(reason) => write!(f, "incompatible MPA Reply: {reason}"),
             StartupError::Unacceptable { reason, .. } => write!(f, "unacceptable MPA Request: {reason}"),
         }
@@ -220,10 +252,14 @@ impl Initiator {
             }
             (_, Some(enhanced)) => (options.ord.min(enhanced.ird), self.rtr(&enhanced)?),
         };
-        if reply.enhanced.is_some_and(|enhanced| enhanced.ord > options.ird) {
-            return Err(StartupError::IncompatibleReply(
-                "the peer wants more RDMA Reads outstanding than were offered",
-            ));
+        match reply.enhanced {
+            Some(Enhanced { ord, .. }) if ord > options.ird && ord != DEPTH_UNSTATED => {
+                return Err(StartupError::InsufficientIrd {
+                    offered: options.ird,
+                    wanted: ord,
+                });
+            }
+            _ => {}
         }
         Ok(Established {
             role: Role::Initiator,

@@ -24,6 +24,14 @@ const FLAG_D: u8 = 0x40;
 const FLAG_R: u8 = 0x20;
 const FLAGS: u8 = FLAG_M | FLAG_D | FLAG_R;
 
+/// Errors that leave the layout of the header in doubt, so that it is not sent back.
+const LAYOUT_IN_DOUBT: [TerminateCode; 4] = [
+    TerminateCode::DDP_TAGGED_VERSION,
+    TerminateCode::DDP_UNTAGGED_VERSION,
+    TerminateCode::RDMAP_OPERATION_VERSION,
+    TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE,
+];
+
 /// One Terminate message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terminate {
@@ -74,30 +82,25 @@ impl Terminate {
         }
     }
 
-    /// A Terminate about the FPDU whose header is given, with the Read Request that it carried, if it did.
+    /// A Terminate about the FPDU whose header is given, MPA's length included, with the payload of the Read Request that
+    /// it carried, if it did.
     ///
-    /// The header is left off where RFC 5040 §4.8 has none: with local errors, those of MPA, and those that leave its layout in doubt.
-    pub fn about(code: TerminateCode, header: &[u8], read_request: Option<[u8; READ_REQUEST_LEN]>) -> Terminate {
+    /// The header is left off where RFC 5040 §4.8 has none: with local errors, with those of MPA, and with those that leave
+    /// its layout in doubt.
+    pub fn for_error(code: TerminateCode, header: Option<&[u8]>, read_request: Option<&[u8]>) -> Terminate {
         let plain = Terminate::new(code);
-        let doubtful = matches!(
-            code,
-            TerminateCode::DDP_TAGGED_VERSION
-                | TerminateCode::DDP_UNTAGGED_VERSION
-                | TerminateCode::RDMAP_OPERATION_VERSION
-                | TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE
-        );
-        let header = header.get(..Segment::header_len_of(header));
+        if code.layer > 1 || code.etype == 0 || LAYOUT_IN_DOUBT.contains(&code) {
+            return plain;
+        }
+        let header = header.and_then(|header| header.get(..Segment::header_len_of(header)));
         let Some((length, ddp_header)) = header.and_then(|header| header.split_first_chunk::<LENGTH_LEN>()) else {
             return plain;
         };
-        if doubtful || code.layer > 1 || code.etype == 0 {
-            return plain;
-        }
-        let rdmap = code.layer == 0;
+        let read_request = read_request.filter(|_| code.layer == 0);
         Terminate {
             ddp_segment_length: Some(u16::from_be_bytes(*length)),
             ddp_header: Some(ddp_header.to_vec()),
-            rdmap_header: read_request.filter(|_| rdmap),
+            rdmap_header: read_request.and_then(|request| request.first_chunk().copied()),
             ..plain
         }
     }
