@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { errnoOfStatus, NfsError } from "../storage/nfs/nfs3_status.ts";
 
 /** What Linux calls an error: number, text, and the class that Deno throws for it. */
 interface SystemError {
@@ -36,7 +37,7 @@ const systemErrors = {
   ENAMETOOLONG: { errno: 36, text: "File name too long" },
   ENOTEMPTY: { errno: 39, text: "Directory not empty" },
   ELOOP: { errno: 40, text: "Too many levels of symbolic links", class: Deno.errors.FilesystemLoop },
-  EOPNOTSUPP: { errno: 95, text: "Operation not supported", class: Deno.errors.NotSupported },
+  ENOTSUP: { errno: 95, text: "Operation not supported", class: Deno.errors.NotSupported },
   ESTALE: { errno: 116, text: "Stale file handle" },
   EDQUOT: { errno: 122, text: "Disk quota exceeded" },
 } satisfies Record<string, SystemError>;
@@ -44,69 +45,20 @@ const systemErrors = {
 /** Name of a system error. */
 export type ErrorCode = keyof typeof systemErrors;
 
-/** What each NFSv3 status means to a caller of the file API (RFC 1813 §2.6); any other is EIO. */
-const statusCodes: Record<string, ErrorCode> = {
-  NFS3ERR_PERM: "EPERM",
-  NFS3ERR_NOENT: "ENOENT",
-  NFS3ERR_IO: "EIO",
-  NFS3ERR_NXIO: "ENXIO",
-  NFS3ERR_ACCES: "EACCES",
-  NFS3ERR_EXIST: "EEXIST",
-  NFS3ERR_XDEV: "EXDEV",
-  NFS3ERR_NODEV: "ENODEV",
-  NFS3ERR_NOTDIR: "ENOTDIR",
-  NFS3ERR_ISDIR: "EISDIR",
-  NFS3ERR_INVAL: "EINVAL",
-  NFS3ERR_FBIG: "EFBIG",
-  NFS3ERR_NOSPC: "ENOSPC",
-  NFS3ERR_ROFS: "EROFS",
-  NFS3ERR_MLINK: "EMLINK",
-  NFS3ERR_NAMETOOLONG: "ENAMETOOLONG",
-  NFS3ERR_NOTEMPTY: "ENOTEMPTY",
-  NFS3ERR_DQUOT: "EDQUOT",
-  NFS3ERR_STALE: "ESTALE",
-  NFS3ERR_BADHANDLE: "ESTALE",
-  NFS3ERR_REMOTE: "EIO",
-  NFS3ERR_NOT_SYNC: "EAGAIN",
-  NFS3ERR_BAD_COOKIE: "EIO",
-  NFS3ERR_NOTSUPP: "EOPNOTSUPP",
-  NFS3ERR_TOOSMALL: "EINVAL",
-  NFS3ERR_SERVERFAULT: "EIO",
-  NFS3ERR_BADTYPE: "EINVAL",
-  NFS3ERR_JUKEBOX: "EBUSY",
+/** System errors that a server reports under a name that only NFS knows, or that have two names. */
+const otherNames: Readonly<Record<string, ErrorCode>> = {
+  EBADHANDLE: "ESTALE",
+  EBADCOOKIE: "EIO",
+  EBADTYPE: "EINVAL",
+  ETOOSMALL: "EINVAL",
+  ESERVERFAULT: "EIO",
+  EREMOTE: "EIO",
 };
 
-/** What a MOUNT status means (RFC 1813 §5.1.5). */
-const mountStatusCodes: Record<string, ErrorCode> = {
-  MNT3ERR_PERM: "EPERM",
-  MNT3ERR_NOENT: "ENOENT",
-  MNT3ERR_IO: "EIO",
-  MNT3ERR_ACCES: "EACCES",
-  MNT3ERR_NOTDIR: "ENOTDIR",
-  MNT3ERR_INVAL: "EINVAL",
-  MNT3ERR_NAMETOOLONG: "ENAMETOOLONG",
-  MNT3ERR_NOTSUPP: "EOPNOTSUPP",
-  MNT3ERR_SERVERFAULT: "EIO",
-};
-
-/** A status that an NFS or MOUNT server answered with, as it stands in RFC 1813. */
-export class NfsError extends Error {
-  override readonly name = "NfsError";
-  /** For instance `NFS3ERR_NOENT` (RFC 1813 §2.6) or `MNT3ERR_ACCES` (§5.1.5). */
-  readonly status: string;
-  /** The procedure that was called. */
-  readonly procedure: string;
-
-  constructor(status: string, procedure: string, options?: ErrorOptions) {
-    super(`${procedure}: ${status}`, options);
-    this.status = status;
-    this.procedure = procedure;
-  }
-
-  /** The system error that this status stands for. */
-  get code(): ErrorCode {
-    return statusCodes[this.status] ?? mountStatusCodes[this.status] ?? "EIO";
-  }
+/** The system error that a server's status stands for (RFC 1813 §2.6); EIO where there is none. */
+export function codeOfStatus(error: NfsError): ErrorCode {
+  const name = errnoOfStatus(error.status);
+  return Object.hasOwn(systemErrors, name) ? name as ErrorCode : otherNames[name] ?? "EIO";
 }
 
 /** Text of a system error, as `strerror` has it. */
@@ -142,6 +94,6 @@ export async function asFileErrors<T>(operation: string | undefined, run: () => 
 
 /** The error to throw to an application for one that happened inside. */
 export function asFileError(operation: string | undefined, error: unknown): unknown {
-  if (error instanceof NfsError) return systemError(error.code, operation, error);
+  if (error instanceof NfsError) return systemError(codeOfStatus(error), operation, error);
   return error;
 }

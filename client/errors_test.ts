@@ -1,5 +1,6 @@
 import { assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
-import { asFileErrors, codeOf, type ErrorCode, NfsError, systemError } from "./errors.ts";
+import { NfsError, nfsstat3 } from "../storage/nfs/nfs3_status.ts";
+import { asFileErrors, codeOf, codeOfStatus, type ErrorCode, systemError } from "./errors.ts";
 
 async function failure(run: () => Promise<unknown>): Promise<Error> {
   try {
@@ -42,12 +43,13 @@ Deno.test("class, message and code are those of Deno's own errors", async () => 
 });
 
 Deno.test("an NFS status becomes a file error with the status as its cause", async () => {
-  const cause = new NfsError("NFS3ERR_NOENT", "LOOKUP");
+  const cause = new NfsError(nfsstat3.NFS3ERR_NOENT);
   const error = await assertRejects(() => asFileErrors("stat '/x'", () => Promise.reject(cause)), Deno.errors.NotFound);
   assertEquals(error.message, "No such file or directory (os error 2): stat '/x'");
   assertEquals(error.cause, cause);
-  assertEquals(new NfsError("NFS3ERR_SOMETHING_NEW", "READ").code, "EIO");
-  assertEquals(new NfsError("MNT3ERR_ACCES", "MNT").code, "EACCES");
+  assertEquals(codeOfStatus(new NfsError(nfsstat3.NFS3ERR_BADHANDLE)), "ESTALE");
+  assertEquals(codeOfStatus(new NfsError(nfsstat3.NFS3ERR_REMOTE)), "EIO");
+  assertEquals(codeOfStatus(new NfsError(nfsstat3.NFS3ERR_NOTSUPP)), "ENOTSUP");
 });
 
 Deno.test("other errors pass unchanged", async () => {
