@@ -1,7 +1,8 @@
-//! CRC-32C, the checksum of an FPDU (RFC 5044 §4.4; the polynomial and the mapping to bytes are those of iSCSI, RFC 7143 §13.1).
+//! CRC-32C, the checksum of an FPDU (RFC 5044 §4.4; the polynomial and the mapping to bytes are those of iSCSI, RFC
+//! 7143 §13.1).
 //!
-//! It covers the FPDU from the first byte of the ULPDU length to the last byte of padding, and is sent least significant byte first
-//! ([`to_wire`]).
+//! It covers the FPDU from the first byte of the ULPDU length to the last byte of padding, and is sent least
+//! significant byte first ([`to_wire`]).
 
 use crc_fast::{CrcAlgorithm, Digest};
 
@@ -64,11 +65,7 @@ mod tests {
         for &byte in bytes {
             crc ^= u32::from(byte);
             for _ in 0..8 {
-                crc = if crc & 1 == 1 {
-                    (crc >> 1) ^ 0x82f6_3b78
-                } else {
-                    crc >> 1
-                };
+                crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
             }
         }
         !crc
@@ -90,7 +87,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_cut_gives_the_model_s_sum(bytes in proptest::collection::vec(any::<u8>(), 0..3000), cuts in proptest::collection::vec(0usize..3000, 0..6)) {
+        fn any_cut_gives_the_sum_of_the_model(
+            bytes in proptest::collection::vec(any::<u8>(), 0..3000),
+            cuts in proptest::collection::vec(0usize..3000, 0..6),
+        ) {
             let expected = model(&bytes);
             prop_assert_eq!(checksum(&bytes), expected);
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();

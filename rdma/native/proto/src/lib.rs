@@ -1,7 +1,8 @@
 //! The wire of software iWARP as pure state: MPA (RFC 5044, RFC 6581), DDP (RFC 5041) and RDMAP (RFC 5040).
 //!
-//! Bytes go in, decisions come out. Nothing here does I/O, reads a clock, or knows an address: the engine asks a [`Receiver`] what a header
-//! means and where its payload belongs, looks the memory up itself, and tells the receiver when the payload has arrived.
+//! Bytes go in, decisions come out. Nothing here does I/O, reads a clock, or knows an address: the engine asks a
+//! [`Receiver`] what a header means and where its payload belongs, looks the memory up itself, and tells the receiver
+//! when the payload has arrived.
 //!
 //! | module | layer |
 //! | --- | --- |

@@ -1,9 +1,9 @@
 //! The receiving side of one stream: what must be remembered between segments (RFC 5041 §5, RFC 5040 §5).
 //!
-//! For each FPDU the driver reads [`Receiver::header_len`] bytes, hands them to [`Receiver::handle_header`], places the payload where the
-//! [`Segment`] says, checks the CRC, and reports [`Receiver::complete`]. Only that moves the state on, so that an FPDU whose payload never
-//! arrives changes nothing. Steering tags, bounds, and whether a receive or an outstanding Read is there to take a payload are the memory
-//! table's and the queue pair's to check.
+//! For each FPDU the driver reads [`Receiver::header_len`] bytes, hands them to [`Receiver::handle_header`], places the
+//! payload where the [`Segment`] says, checks the CRC, and reports [`Receiver::complete`]. Only that moves the state
+//! on, so that an FPDU whose payload never arrives changes nothing. Steering tags, bounds, and whether a receive or an
+//! outstanding Read is there to take a payload are the memory table's and the queue pair's to check.
 
 use crate::ddp::queue_index;
 use crate::ddp::{Segment, Target, QUEUE_COUNT};
@@ -44,36 +44,24 @@ impl Default for Receiver {
 impl Receiver {
     /// The state of a stream on which nothing has arrived: every queue expects message 1 from its first byte.
     pub fn new() -> Receiver {
-        Receiver {
-            queues: [Queue {
-                msn: 1,
-                mo: 0,
-                open: None,
-            }; QUEUE_COUNT],
-            tagged: None,
-        }
+        Receiver { queues: [Queue { msn: 1, mo: 0, open: None }; QUEUE_COUNT], tagged: None }
     }
 
-    /// How long the header is that begins with `have`: 16 while that isn't known yet or the segment is tagged, 20 once the control byte
-    /// says that it is untagged.
+    /// How long the header is that begins with `have`: 16 while that isn't known yet or the segment is tagged, 20 once
+    /// the control byte says that it is untagged.
     pub fn header_len(have: &[u8]) -> usize {
         Segment::header_len_of(have)
     }
 
     /// Checks the header of the FPDU that is due, and says what follows it.
     ///
-    /// Lengths, versions, opcode and its kind of header, queue, message and offset in order, message of one piece, fixed sizes, no wrap.
-    /// An error is what the peer is to be told in a Terminate; the stream can't go on.
+    /// Lengths, versions, opcode and its kind of header, queue, message and offset in order, message of one piece,
+    /// fixed sizes, no wrap. An error is what the peer is to be told in a Terminate; the stream can't go on.
     pub fn handle_header(&mut self, header: &[u8]) -> Result<Segment, TerminateCode> {
         let segment = Segment::parse(header)?;
         match segment.target {
             Target::Tagged { stag, to } => self.check_tagged(&segment, stag, to)?,
-            Target::Untagged {
-                queue,
-                msn,
-                mo,
-                invalidate_stag,
-            } => {
+            Target::Untagged { queue, msn, mo, invalidate_stag } => {
                 let index = queue_index(queue).ok_or(TerminateCode::DDP_UNTAGGED_INVALID_QN)?;
                 if segment.opcode.queue() != Some(queue) {
                     return Err(TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE);
@@ -84,37 +72,21 @@ impl Receiver {
         Ok(segment)
     }
 
-    /// Moves on past a segment that [`Receiver::handle_header`] gave, once its payload has been placed and its CRC is good.
+    /// Moves on past a segment that [`Receiver::handle_header`] gave, once its payload has been placed and its CRC is
+    /// good.
     pub fn complete(&mut self, segment: &Segment) {
         match segment.target {
             Target::Tagged { stag, to } => {
                 let to = to.wrapping_add(segment.payload_len as u64);
-                self.tagged = (!segment.last).then_some(OpenTagged {
-                    opcode: segment.opcode,
-                    stag,
-                    to,
-                });
+                self.tagged = (!segment.last).then_some(OpenTagged { opcode: segment.opcode, stag, to });
             }
-            Target::Untagged {
-                queue,
-                msn,
-                mo,
-                invalidate_stag,
-            } => {
+            Target::Untagged { queue, msn, mo, invalidate_stag } => {
                 let Some(index) = queue_index(queue) else { return };
                 self.queues[index] = if segment.last {
-                    Queue {
-                        msn: msn.wrapping_add(1),
-                        mo: 0,
-                        open: None,
-                    }
+                    Queue { msn: msn.wrapping_add(1), mo: 0, open: None }
                 } else {
                     let mo = mo.wrapping_add(segment.payload_len as u32);
-                    Queue {
-                        msn,
-                        mo,
-                        open: Some((segment.opcode, invalidate_stag)),
-                    }
+                    Queue { msn, mo, open: Some((segment.opcode, invalidate_stag)) }
                 };
             }
         }
@@ -161,10 +133,7 @@ fn check_queue(queue: &Queue, segment: &Segment, msn: u32, mo: u32, invalidate_s
     match segment.opcode {
         Opcode::ReadRequest => check_size(segment, READ_REQUEST_LEN, READ_REQUEST_LEN),
         Opcode::Terminate => check_size(segment, TERMINATE_LEN_MIN, TERMINATE_LEN_MAX),
-        _ => match u32::try_from(segment.payload_len)
-            .ok()
-            .and_then(|length| mo.checked_add(length))
-        {
+        _ => match u32::try_from(segment.payload_len).ok().and_then(|length| mo.checked_add(length)) {
             Some(_) => Ok(()),
             None => Err(TerminateCode::DDP_UNTAGGED_TOO_LONG),
         },

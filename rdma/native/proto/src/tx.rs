@@ -1,4 +1,5 @@
-//! The sending side of one stream: the headers and trailers between which payloads leave, and the numbers of untagged messages.
+//! The sending side of one stream: the headers and trailers between which payloads leave, and the numbers of untagged
+//! messages.
 
 use crate::crc32c;
 use crate::ddp::{queue_index, Segment, Target, QUEUE_COUNT, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN};
@@ -43,21 +44,15 @@ impl Transmitter {
 /// (at most [`TAGGED_PAYLOAD_MAX`]).
 pub fn tagged_header(opcode: Opcode, last: bool, stag: u32, to: u64, payload_len: usize) -> [u8; TAGGED_HEADER_LEN] {
     debug_assert!(opcode.is_tagged() && payload_len <= TAGGED_PAYLOAD_MAX);
-    let segment = Segment {
-        opcode,
-        last,
-        target: Target::Tagged { stag, to },
-        payload_len,
-        pad: 0,
-    };
+    let segment = Segment { opcode, last, target: Target::Tagged { stag, to }, payload_len, pad: 0 };
     let mut header = [0; TAGGED_HEADER_LEN];
     header.copy_from_slice(&segment.emit()[..TAGGED_HEADER_LEN]);
     header
 }
 
 /// The header of an untagged segment: opcode, whether it is its message's last, queue, the message's number from
-/// [`Transmitter::next_msn`], the segment's offset in it, the STag to invalidate (0 where the opcode does not), and bytes of payload
-/// (at most [`UNTAGGED_PAYLOAD_MAX`]).
+/// [`Transmitter::next_msn`], the segment's offset in it, the STag to invalidate (0 where the opcode does not), and
+/// bytes of payload (at most [`UNTAGGED_PAYLOAD_MAX`]).
 pub fn untagged_header(
     opcode: Opcode,
     last: bool,
@@ -68,20 +63,8 @@ pub fn untagged_header(
     payload_len: usize,
 ) -> [u8; UNTAGGED_HEADER_LEN] {
     debug_assert!(!opcode.is_tagged() && payload_len <= UNTAGGED_PAYLOAD_MAX);
-    let target = Target::Untagged {
-        queue,
-        msn,
-        mo,
-        invalidate_stag,
-    };
-    Segment {
-        opcode,
-        last,
-        target,
-        payload_len,
-        pad: 0,
-    }
-    .emit()
+    let target = Target::Untagged { queue, msn, mo, invalidate_stag };
+    Segment { opcode, last, target, payload_len, pad: 0 }.emit()
 }
 
 /// Padding and CRC field behind a ULPDU of `ulpdu_len` bytes (DDP header and payload), and how many of the bytes count.

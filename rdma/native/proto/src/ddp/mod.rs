@@ -1,4 +1,5 @@
-//! DDP: the header that says where a segment's payload goes (RFC 5041 §4), together with the RDMAP control byte that it carries.
+//! DDP: the header that says where a segment's payload goes (RFC 5041 §4), together with the RDMAP control byte that it
+//! carries.
 
 mod segment;
 

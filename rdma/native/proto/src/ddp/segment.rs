@@ -1,4 +1,5 @@
-//! The header of one FPDU: ULPDU length, DDP header and RDMAP control byte (RFC 5044 §4.1, RFC 5041 §4.1 and §4.2, RFC 5040 §4.1).
+//! The header of one FPDU: ULPDU length, DDP header and RDMAP control byte (RFC 5044 §4.1, RFC 5041 §4.1 and §4.2, RFC
+//! 5040 §4.1).
 //!
 //! ```text
 //! | ULPDU length, 16 bits | T L reserved DV | RV reserved opcode |
@@ -57,8 +58,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The length of the header that begins with `have`: [`TAGGED_HEADER_LEN`] while that isn't known yet or the segment is tagged,
-    /// [`UNTAGGED_HEADER_LEN`] once the control byte says that it is untagged.
+    /// The length of the header that begins with `have`: [`TAGGED_HEADER_LEN`] while that isn't known yet or the
+    /// segment is tagged, [`UNTAGGED_HEADER_LEN`] once the control byte says that it is untagged.
     pub fn header_len_of(have: &[u8]) -> usize {
         match have.get(LENGTH_LEN) {
             Some(control) if control & TAGGED == 0 => UNTAGGED_HEADER_LEN,
@@ -66,8 +67,8 @@ impl Segment {
         }
     }
 
-    /// Reads a header. Reserved bits are ignored. The length may belong to any opcode, the queue number and its order are the
-    /// [`Receiver`](crate::rx::Receiver)'s to check. An error is what the peer is to be told.
+    /// Reads a header. Reserved bits are ignored. The length may belong to any opcode, the queue number and its order
+    /// are the [`Receiver`](crate::rx::Receiver)'s to check. An error is what the peer is to be told.
     pub fn parse(header: &[u8]) -> Result<Segment, TerminateCode> {
         let Some((&[length_high, length_low, ddp, rdmap], rest)) = header.split_first_chunk::<4>() else {
             return Err(TerminateCode::MPA_MARKER);
@@ -75,15 +76,9 @@ impl Segment {
         let (tagged, last) = (ddp & TAGGED != 0, ddp & LAST != 0);
         let ulpdu_len = usize::from(u16::from_be_bytes([length_high, length_low]));
         let header_len = if tagged { TAGGED_HEADER_LEN } else { UNTAGGED_HEADER_LEN };
-        let payload_len = (LENGTH_LEN + ulpdu_len)
-            .checked_sub(header_len)
-            .ok_or(TerminateCode::MPA_MARKER)?;
+        let payload_len = (LENGTH_LEN + ulpdu_len).checked_sub(header_len).ok_or(TerminateCode::MPA_MARKER)?;
         if ddp & 0x03 != VERSION {
-            return Err(if tagged {
-                TerminateCode::DDP_TAGGED_VERSION
-            } else {
-                TerminateCode::DDP_UNTAGGED_VERSION
-            });
+            return Err(if tagged { TerminateCode::DDP_TAGGED_VERSION } else { TerminateCode::DDP_UNTAGGED_VERSION });
         }
         if rdmap >> 6 != VERSION {
             return Err(TerminateCode::RDMAP_OPERATION_VERSION);
@@ -92,19 +87,8 @@ impl Segment {
         if opcode.is_tagged() != tagged {
             return Err(TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE);
         }
-        let target = if tagged {
-            parse_tagged(rest)
-        } else {
-            parse_untagged(rest)
-        }
-        .ok_or(TerminateCode::MPA_MARKER)?;
-        Ok(Segment {
-            opcode,
-            last,
-            target,
-            payload_len,
-            pad: pad_len(ulpdu_len),
-        })
+        let target = if tagged { parse_tagged(rest) } else { parse_untagged(rest) }.ok_or(TerminateCode::MPA_MARKER)?;
+        Ok(Segment { opcode, last, target, payload_len, pad: pad_len(ulpdu_len) })
     }
 
     /// The bytes of the header, of which the first [`Segment::header_len`] count.
@@ -122,12 +106,7 @@ impl Segment {
                 bytes[4..8].copy_from_slice(&stag.to_be_bytes());
                 bytes[8..16].copy_from_slice(&to.to_be_bytes());
             }
-            Target::Untagged {
-                queue,
-                msn,
-                mo,
-                invalidate_stag,
-            } => {
+            Target::Untagged { queue, msn, mo, invalidate_stag } => {
                 bytes[2] = last | VERSION;
                 bytes[4..8].copy_from_slice(&invalidate_stag.to_be_bytes());
                 bytes[8..12].copy_from_slice(&queue.to_be_bytes());
@@ -165,10 +144,7 @@ impl Segment {
 fn parse_tagged(rest: &[u8]) -> Option<Target> {
     let (stag, rest) = rest.split_first_chunk::<4>()?;
     let (to, _) = rest.split_first_chunk::<8>()?;
-    Some(Target::Tagged {
-        stag: u32::from_be_bytes(*stag),
-        to: u64::from_be_bytes(*to),
-    })
+    Some(Target::Tagged { stag: u32::from_be_bytes(*stag), to: u64::from_be_bytes(*to) })
 }
 
 fn parse_untagged(rest: &[u8]) -> Option<Target> {

@@ -1,4 +1,5 @@
-//! The MPA Request and Reply frames that open a connection (RFC 5044 §7.1.1), with the enhanced data of RFC 6581 §4 and §5.
+//! The MPA Request and Reply frames that open a connection (RFC 5044 §7.1.1), with the enhanced data of RFC 6581 §4 and
+//! §5.
 //!
 //! ```text
 //!  0                             15  16                  23  24         31
@@ -127,10 +128,7 @@ impl fmt::Display for MpaError {
             MpaError::UnexpectedKind(FrameKind::Reply) => write!(f, "an MPA Reply where a Request was due"),
             MpaError::Revision(revision) => write!(f, "MPA revision {revision} is not supported (1 and 2 are)"),
             MpaError::PrivateDataTooLong(length) => {
-                write!(
-                    f,
-                    "MPA private data of {length} bytes; at most {PRIVATE_DATA_MAX} are allowed"
-                )
+                write!(f, "MPA private data of {length} bytes; at most {PRIVATE_DATA_MAX} are allowed")
             }
             MpaError::Enhanced => write!(f, "MPA frame with the enhanced flag but no enhanced data"),
         }
@@ -158,7 +156,8 @@ pub struct Frame {
     pub private_data: Vec<u8>,
 }
 
-/// Checks the first 20 bytes of a frame of the kind expected, and says how many bytes of private data follow (enhanced data included).
+/// Checks the first 20 bytes of a frame of the kind expected, and says how many bytes of private data follow (enhanced
+/// data included).
 pub fn private_data_len(header: &[u8; FRAME_HEADER_LEN], expect: FrameKind) -> Result<usize, MpaError> {
     let kind = kind_of(header)?;
     if kind != expect {
@@ -197,22 +196,15 @@ fn is_enhanced(flags: u8, revision: u8) -> bool {
 impl Frame {
     /// Reads one whole frame, which must be all of `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Frame, MpaError> {
-        let truncated = |need| MpaError::Truncated {
-            have: bytes.len(),
-            need,
-        };
-        let (header, rest) = bytes
-            .split_first_chunk::<FRAME_HEADER_LEN>()
-            .ok_or(truncated(FRAME_HEADER_LEN))?;
+        let truncated = |need| MpaError::Truncated { have: bytes.len(), need };
+        let (header, rest) = bytes.split_first_chunk::<FRAME_HEADER_LEN>().ok_or(truncated(FRAME_HEADER_LEN))?;
         let kind = kind_of(header)?;
         let length = check_header(header)?;
         if rest.len() < length {
             return Err(truncated(FRAME_HEADER_LEN + length));
         }
         if rest.len() > length {
-            return Err(MpaError::Trailing {
-                extra: rest.len() - length,
-            });
+            return Err(MpaError::Trailing { extra: rest.len() - length });
         }
         let (flags, revision) = (header[16], header[17]);
         let (enhanced, private_data) = if is_enhanced(flags, revision) {
@@ -239,14 +231,9 @@ impl Frame {
         let room = Self::private_data_room(enhanced.is_some());
         let private_data = &self.private_data[..self.private_data.len().min(room)];
         let length = private_data.len() + if enhanced.is_some() { ENHANCED_LEN } else { 0 };
-        let flags = [
-            (self.markers, MARKERS),
-            (self.crc, CRC),
-            (self.reject, REJECT),
-            (enhanced.is_some(), ENHANCED),
-        ]
-        .into_iter()
-        .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags });
+        let flags = [(self.markers, MARKERS), (self.crc, CRC), (self.reject, REJECT), (enhanced.is_some(), ENHANCED)]
+            .into_iter()
+            .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags });
         let mut bytes = Vec::with_capacity(FRAME_HEADER_LEN + length);
         bytes.extend_from_slice(self.kind.key());
         bytes.extend_from_slice(&[flags, self.revision]);

@@ -3,7 +3,8 @@
 pub mod frame;
 pub mod startup;
 
-/// The largest ULPDU (a DDP segment: its header and its payload) that the 16-bit length of an FPDU can state (RFC 5044 §4.1).
+/// The largest ULPDU (a DDP segment: its header and its payload) that the 16-bit length of an FPDU can state (RFC 5044
+/// §4.1).
 pub const MULPDU_MAX: usize = 65535;
 /// Bytes of the length that leads an FPDU.
 pub const LENGTH_LEN: usize = 2;
@@ -12,7 +13,8 @@ pub const CRC_LEN: usize = 4;
 /// The longest trailer: three bytes of padding and the CRC field.
 pub const TRAILER_LEN_MAX: usize = 3 + CRC_LEN;
 
-/// Bytes of padding behind a ULPDU of `ulpdu_len` bytes: with them, the length and the CRC an FPDU is a multiple of 4 (RFC 5044 §4.2).
+/// Bytes of padding behind a ULPDU of `ulpdu_len` bytes: with them, the length and the CRC an FPDU is a multiple of 4
+/// (RFC 5044 §4.2).
 pub const fn pad_len(ulpdu_len: usize) -> usize {
     (4 - (LENGTH_LEN + ulpdu_len) % 4) % 4
 }

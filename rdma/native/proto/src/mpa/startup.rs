@@ -1,10 +1,12 @@
-//! The start-up negotiation: what each side asks for, and what both have agreed on at its end (RFC 5044 §7.1, RFC 6581).
+//! The start-up negotiation: what each side asks for, and what both have agreed on at its end (RFC 5044 §7.1, RFC
+//! 6581).
 //!
 //! - CRCs are on when either side asks for them.
 //! - Neither side of ours wants markers, and none are sent: a peer that wants them is refused.
-//! - With revision 2 the sides exchange read depths. What one may have outstanding (ORD) is bounded by what the other serves (IRD).
-//! - A responder sends nothing before the initiator's first FPDU (RFC 5044 §7.1.2). In peer-to-peer mode (RFC 6581) that FPDU is
-//!   a zero-length one whose kind the responder picks, so that either side's upper layer may speak first.
+//! - With revision 2 the sides exchange read depths. What one may have outstanding (ORD) is bounded by what the other
+//!   serves (IRD).
+//! - A responder sends nothing before the initiator's first FPDU (RFC 5044 §7.1.2). In peer-to-peer mode (RFC 6581)
+//!   that FPDU is a zero-length one whose kind the responder picks, so that either side's upper layer may speak first.
 
 use std::fmt;
 
@@ -95,7 +97,8 @@ pub enum StartupError {
         /// What it said about it.
         private_data: Vec<u8>,
     },
-    /// The responder speaks an older revision than was asked for; asking again with `revision` on a new connection may succeed.
+    /// The responder speaks an older revision than was asked for; asking again with `revision` on a new connection may
+    /// succeed.
     OlderRevision {
         /// The revision that it answered with.
         revision: u8,
@@ -113,7 +116,8 @@ pub enum StartupError {
     NoMatchingRtr,
     /// The reply can't be worked with for another reason.
     IncompatibleReply(&'static str),
-    /// The request is well-formed but can't be served: `reply` tells the initiator so and is to be sent before the connection closes.
+    /// The request is well-formed but can't be served: `reply` tells the initiator so and is to be sent before the
+    /// connection closes.
     Unacceptable {
         /// Why.
         reason: &'static str,
@@ -123,8 +127,8 @@ pub enum StartupError {
 }
 
 impl StartupError {
-    /// What an initiator tells the peer in a Terminate before it closes (RFC 6581 §8): only where the Reply accepted, and so
-    /// put the peer in a state to receive FPDUs.
+    /// What an initiator tells the peer in a Terminate before it closes (RFC 6581 §8): only where the Reply accepted,
+    /// and so put the peer in a state to receive FPDUs.
     pub fn terminate_code(&self) -> Option<TerminateCode> {
         match self {
             StartupError::InsufficientIrd { .. } => Some(TerminateCode::MPA_INSUFFICIENT_IRD),
@@ -140,23 +144,13 @@ impl fmt::Display for StartupError {
         match self {
             StartupError::Mpa(error) => error.fmt(f),
             StartupError::Rejected { private_data } => {
-                write!(
-                    f,
-                    "the peer rejected the connection ({} bytes of private data)",
-                    private_data.len()
-                )
+                write!(f, "the peer rejected the connection ({} bytes of private data)", private_data.len())
             }
             StartupError::OlderRevision { revision, .. } => {
-                write!(
-                    f,
-                    "the peer speaks MPA revision {revision}, which is older than the one asked for"
-                )
+                write!(f, "the peer speaks MPA revision {revision}, which is older than the one asked for")
             }
             StartupError::InsufficientIrd { offered, wanted } => {
-                write!(
-                    f,
-                    "the peer wants {wanted} RDMA Reads outstanding, but {offered} were offered"
-                )
+                write!(f, "the peer wants {wanted} RDMA Reads outstanding, but {offered} were offered")
             }
             StartupError::NoMatchingRtr => write!(f, "the peer picked no ready-to-receive message that was offered"),
             StartupError::IncompatibleReply(reason) => write!(f, "incompatible MPA Reply: {reason}"),
@@ -190,12 +184,8 @@ impl Initiator {
     /// Starts the negotiation; the bytes are the Request to send. A revision other than 1 counts as 2.
     pub fn new(options: StartupOptions) -> (Initiator, Vec<u8>) {
         let revision = if options.revision == 1 { 1 } else { 2 };
-        let options = StartupOptions {
-            revision,
-            ird: options.ird.min(DEPTH_MAX),
-            ord: options.ord.min(ORD_MAX),
-            ..options
-        };
+        let options =
+            StartupOptions { revision, ird: options.ird.min(DEPTH_MAX), ord: options.ord.min(ORD_MAX), ..options };
         let request = Frame {
             kind: FrameKind::Request,
             revision,
@@ -223,41 +213,27 @@ impl Initiator {
             return Err(MpaError::UnexpectedKind(reply.kind).into());
         }
         if reply.revision < options.revision {
-            return Err(StartupError::OlderRevision {
-                revision: reply.revision,
-                rejected: reply.reject,
-            });
+            return Err(StartupError::OlderRevision { revision: reply.revision, rejected: reply.reject });
         }
         if reply.revision > options.revision {
-            return Err(StartupError::IncompatibleReply(
-                "it is of a newer revision than was asked for",
-            ));
+            return Err(StartupError::IncompatibleReply("it is of a newer revision than was asked for"));
         }
         if reply.reject {
-            return Err(StartupError::Rejected {
-                private_data: reply.private_data,
-            });
+            return Err(StartupError::Rejected { private_data: reply.private_data });
         }
         if reply.markers {
-            return Err(StartupError::IncompatibleReply(
-                "the peer wants markers, which are not supported",
-            ));
+            return Err(StartupError::IncompatibleReply(MARKERS_WANTED));
         }
         let (ord, rtr) = match (options.revision, reply.enhanced) {
             (1, _) => (options.ord, None),
             (_, None) => {
-                return Err(StartupError::IncompatibleReply(
-                    "the enhanced data that was asked for is missing",
-                ))
+                return Err(StartupError::IncompatibleReply("the enhanced data that was asked for is missing"))
             }
             (_, Some(enhanced)) => (options.ord.min(enhanced.ird), self.rtr(&enhanced)?),
         };
         match reply.enhanced {
             Some(Enhanced { ord, .. }) if ord > options.ird && ord != DEPTH_UNSTATED => {
-                return Err(StartupError::InsufficientIrd {
-                    offered: options.ird,
-                    wanted: ord,
-                });
+                return Err(StartupError::InsufficientIrd { offered: options.ird, wanted: ord });
             }
             _ => {}
         }
@@ -282,9 +258,7 @@ impl Initiator {
         } else if reply.rtr_read {
             Ok(Some(Rtr::Read))
         } else {
-            Err(StartupError::IncompatibleReply(
-                "the peer picked no ready-to-receive message that was offered",
-            ))
+            Err(StartupError::NoMatchingRtr)
         }
     }
 }
@@ -304,11 +278,7 @@ impl Responder {
         }
         let responder = Responder { request };
         if responder.request.markers {
-            let reason = "the peer wants markers, which are not supported";
-            return Err(StartupError::Unacceptable {
-                reason,
-                reply: responder.reject(&[]),
-            });
+            return Err(StartupError::Unacceptable { reason: MARKERS_WANTED, reply: responder.reject(&[]) });
         }
         Ok(responder)
     }
@@ -387,9 +357,7 @@ impl Responder {
 /// The cheapest of what the initiator offers. One that names none gets a Write proposed, as Linux's siw does.
 fn pick_rtr(request: &Enhanced) -> Option<Rtr> {
     match request {
-        Enhanced {
-            peer_to_peer: false, ..
-        } => None,
+        Enhanced { peer_to_peer: false, .. } => None,
         Enhanced { rtr_write: true, .. } => Some(Rtr::Write),
         Enhanced { rtr_read: true, .. } => Some(Rtr::Read),
         Enhanced { rtr_send: true, .. } => Some(Rtr::Send),

@@ -1,5 +1,5 @@
-//! RDMAP: what the messages mean (RFC 5040). The atomics and immediate data of RFC 7306 are not spoken: their opcodes are refused as
-//! unexpected ones.
+//! RDMAP: what the messages mean (RFC 5040). The atomics and immediate data of RFC 7306 are not spoken: their opcodes
+//! are refused as unexpected ones.
 
 mod opcode;
 mod read_request;

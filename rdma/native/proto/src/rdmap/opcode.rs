@@ -49,10 +49,7 @@ impl Opcode {
 
     /// Whether it consumes a posted receive.
     pub const fn is_send(self) -> bool {
-        matches!(
-            self,
-            Opcode::Send | Opcode::SendInvalidate | Opcode::SendSolicited | Opcode::SendSolicitedInvalidate
-        )
+        matches!(self, Opcode::Send | Opcode::SendInvalidate | Opcode::SendSolicited | Opcode::SendSolicitedInvalidate)
     }
 
     /// Whether it invalidates a steering tag of the receiver's.
@@ -83,10 +80,7 @@ mod tests {
     #[test]
     fn numbers() {
         for bits in 0..=u8::MAX {
-            assert_eq!(
-                Opcode::from_bits(bits).map(|opcode| opcode as u8),
-                (bits < 8).then_some(bits)
-            );
+            assert_eq!(Opcode::from_bits(bits).map(|opcode| opcode as u8), (bits < 8).then_some(bits));
         }
     }
 

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! | layer, 4 | type, 4 | code, 8 | M D R, 3 | reserved, 13 |
-//! | length of the DDP segment, 16 (with M or D) | its DDP header, 14 or 18 bytes (with D) | its Read Request, 28 bytes (with R) |
+//! with M or D: | length of the DDP segment, 16 |
+//! with D:      | its DDP header, 14 or 18 bytes |
+//! with R:      | its Read Request, 28 bytes |
 //! ```
 //!
-//! Linux's siw fills the first and the third byte from their other ends (it declares them as bit fields): type and layer change places, and
-//! M, D, R are the lowest bits. [`Terminate::parse`] takes both; [`Terminate::emit`] writes what the RFC says.
+//! Linux's siw fills the first and the third byte from their other ends (it declares them as bit fields): type and
+//! layer change places, and M, D, R are the lowest bits. [`Terminate::parse`] takes both; [`Terminate::emit`] writes
+//! what the RFC says.
 
 use std::fmt;
 
@@ -58,11 +61,7 @@ pub struct TerminateError {
 
 impl fmt::Display for TerminateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Terminate message cut short: {} of at least {TERMINATE_LEN_MIN} bytes",
-            self.have
-        )
+        write!(f, "Terminate message cut short: {} of at least {TERMINATE_LEN_MIN} bytes", self.have)
     }
 }
 
@@ -72,21 +71,14 @@ impl Terminate {
     /// A Terminate that blames no segment.
     pub fn new(code: TerminateCode) -> Terminate {
         let TerminateCode { layer, etype, code } = code;
-        Terminate {
-            layer,
-            etype,
-            code,
-            ddp_segment_length: None,
-            ddp_header: None,
-            rdmap_header: None,
-        }
+        Terminate { layer, etype, code, ddp_segment_length: None, ddp_header: None, rdmap_header: None }
     }
 
-    /// A Terminate about the FPDU whose header is given, MPA's length included, with the payload of the Read Request that
-    /// it carried, if it did.
+    /// A Terminate about the FPDU whose header is given, MPA's length included, with the payload of the Read Request
+    /// that it carried, if it did.
     ///
-    /// The header is left off where RFC 5040 §4.8 has none: with local errors, with those of MPA, and with those that leave
-    /// its layout in doubt.
+    /// The header is left off where RFC 5040 §4.8 has none: with local errors, with those of MPA, and with those that
+    /// leave its layout in doubt.
     pub fn for_error(code: TerminateCode, header: Option<&[u8]>, read_request: Option<&[u8]>) -> Terminate {
         let plain = Terminate::new(code);
         if code.layer > 1 || code.etype == 0 || LAYOUT_IN_DOUBT.contains(&code) {
@@ -107,11 +99,7 @@ impl Terminate {
 
     /// The error as a whole.
     pub fn terminate_code(&self) -> TerminateCode {
-        TerminateCode {
-            layer: self.layer,
-            etype: self.etype,
-            code: self.code,
-        }
+        TerminateCode { layer: self.layer, etype: self.etype, code: self.code }
     }
 
     /// The opcode of the segment to blame, where its header is there.
@@ -120,8 +108,8 @@ impl Terminate {
         Opcode::from_bits(control & 0x0f)
     }
 
-    /// Reads the payload of a Terminate. Headers that it announces and does not contain are treated as absent: they only help to find
-    /// the cause, and the code must not be lost with them.
+    /// Reads the payload of a Terminate. Headers that it announces and does not contain are treated as absent: they
+    /// only help to find the cause, and the code must not be lost with them.
     pub fn parse(bytes: &[u8]) -> Result<Terminate, TerminateError> {
         let Some((&[first, code, flags, _], rest)) = bytes.split_first_chunk::<TERMINATE_LEN_MIN>() else {
             return Err(TerminateError { have: bytes.len() });
@@ -178,18 +166,11 @@ impl Terminate {
 
 /// The error and the flags M, D, R of a control word in the RFC's layout or in siw's.
 ///
-/// Any flag settles which it is. Without flags the RFC's reading holds, unless it names no error of the RFCs and the other one does.
+/// Any flag settles which it is. Without flags the RFC's reading holds, unless it names no error of the RFCs and the
+/// other one does.
 fn parse_control(first: u8, code: u8, flags: u8) -> (TerminateCode, u8) {
-    let upright = TerminateCode {
-        layer: first >> 4,
-        etype: first & 0x0f,
-        code,
-    };
-    let reversed = TerminateCode {
-        layer: first & 0x0f,
-        etype: first >> 4,
-        code,
-    };
+    let upright = TerminateCode { layer: first >> 4, etype: first & 0x0f, code };
+    let reversed = TerminateCode { layer: first & 0x0f, etype: first >> 4, code };
     let is_reversed = match (flags & FLAGS, flags & FLAGS.reverse_bits()) {
         (0, 0) => !upright.is_known() && reversed.is_known(),
         (0, _) => true,

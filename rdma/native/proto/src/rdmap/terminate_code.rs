@@ -1,4 +1,5 @@
-//! The errors that a Terminate message names (RFC 5040 §4.8, RFC 5041 §7, RFC 5044 §8, RFC 6581 §8; the registry is RFC 6580's).
+//! The errors that a Terminate message names (RFC 5040 §4.8, RFC 5041 §7, RFC 5044 §8, RFC 6581 §8; the registry is RFC
+//! 6580's).
 
 use std::fmt;
 
@@ -16,7 +17,10 @@ pub struct TerminateCode {
 macro_rules! terminate_codes {
     ($($(#[$doc:meta])* $name:ident = ($layer:literal, $etype:literal, $code:literal), $sentence:literal;)*) => {
         impl TerminateCode {
-            $($(#[$doc])* pub const $name: TerminateCode = TerminateCode { layer: $layer, etype: $etype, code: $code };)*
+            $(
+                $(#[$doc])*
+                pub const $name: TerminateCode = TerminateCode { layer: $layer, etype: $etype, code: $code };
+            )*
 
             /// Every error that has a name here.
             pub const ALL: &'static [TerminateCode] = &[$(TerminateCode::$name),*];
@@ -116,11 +120,7 @@ impl TerminateCode {
 impl fmt::Display for TerminateCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sentence = self.known().map_or("unknown error", |(_, sentence)| sentence);
-        write!(
-            f,
-            "{sentence} (layer {}, type {}, code {:#04x})",
-            self.layer, self.etype, self.code
-        )
+        write!(f, "{sentence} (layer {}, type {}, code {:#04x})", self.layer, self.etype, self.code)
     }
 }
 
@@ -142,10 +142,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_unique() {
-        let codes: HashSet<_> = TerminateCode::ALL
-            .iter()
-            .map(|code| (code.layer, code.etype, code.code))
-            .collect();
+        let codes: HashSet<_> = TerminateCode::ALL.iter().map(|code| (code.layer, code.etype, code.code)).collect();
         let names: HashSet<_> = TerminateCode::ALL.iter().map(|code| code.name().unwrap()).collect();
         assert_eq!(codes.len(), TerminateCode::ALL.len());
         assert_eq!(names.len(), TerminateCode::ALL.len());
@@ -157,16 +154,9 @@ mod tests {
             TerminateCode::DDP_UNTAGGED_NO_BUFFER.to_string(),
             "untagged segment: no buffer is available for its message (layer 1, type 2, code 0x02)"
         );
-        let unknown = TerminateCode {
-            layer: 3,
-            etype: 9,
-            code: 0x10,
-        };
+        let unknown = TerminateCode { layer: 3, etype: 9, code: 0x10 };
         assert_eq!(unknown.to_string(), "unknown error (layer 3, type 9, code 0x10)");
         assert!(!unknown.is_known());
-        assert_eq!(
-            format!("{:?} {unknown:?}", TerminateCode::MPA_CRC),
-            "MPA_CRC TerminateCode(3, 9, 0x10)"
-        );
+        assert_eq!(format!("{:?} {unknown:?}", TerminateCode::MPA_CRC), "MPA_CRC TerminateCode(3, 9, 0x10)");
     }
 }
