@@ -50,6 +50,11 @@ export interface RpcRequest {
   placement?: BulkPlacement;
   /** The most bytes that the results can take, bulk contents not counted; above the inline threshold a Reply chunk is offered. */
   resultsBytesMax: number;
+  /**
+   * The xid to use, for a call that is repeated on a new connection so that the server's reply cache knows it again. The caller sees to
+   * it that no other call under way has it. A fresh one where absent.
+   */
+  xid?: number;
   signal?: AbortSignal;
 }
 
