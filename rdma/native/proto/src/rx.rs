@@ -140,7 +140,7 @@ fn check_queue(queue: &Queue, segment: &Segment, msn: u32, mo: u32, invalidate_s
     }
 }
 
-/// Read Requests and Terminates are one segment each: the smallest MULPDU (RFC 5044 §5.1) has room for either.
+/// Read Requests and Terminates are one segment each: the smallest MULPDU (RFC 5044 §4.5) has room for either.
 fn check_size(segment: &Segment, min: usize, max: usize) -> Result<(), TerminateCode> {
     if segment.payload_len > max {
         return Err(TerminateCode::DDP_UNTAGGED_TOO_LONG);
@@ -150,3 +150,6 @@ fn check_size(segment: &Segment, min: usize, max: usize) -> Result<(), Terminate
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

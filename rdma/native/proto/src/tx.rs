@@ -13,7 +13,7 @@ pub const TAGGED_PAYLOAD_MAX: usize = MULPDU_MAX + LENGTH_LEN - TAGGED_HEADER_LE
 /// The most payload that one untagged FPDU carries.
 pub const UNTAGGED_PAYLOAD_MAX: usize = MULPDU_MAX + LENGTH_LEN - UNTAGGED_HEADER_LEN;
 
-/// The message numbers of the untagged queues of one direction of a stream (RFC 5041 §4.2).
+/// The message numbers of the untagged queues of one direction of a stream (RFC 5041 §4.3).
 #[derive(Clone, Debug)]
 pub struct Transmitter {
     msn: [u32; QUEUE_COUNT],
@@ -77,4 +77,41 @@ pub fn trailer(ulpdu_len: usize, crc: Option<u32>) -> ([u8; TRAILER_LEN_MAX], us
         trailer[pad..pad + CRC_LEN].copy_from_slice(&crc32c::to_wire(crc));
     }
     (trailer, pad + CRC_LEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddp::{QUEUE_READ_REQUEST, QUEUE_SEND};
+    use crate::mpa::fpdu_len;
+
+    #[test]
+    fn messages_are_numbered_from_1_in_each_queue() {
+        let mut transmitter = Transmitter::new();
+        assert_eq!([QUEUE_SEND, QUEUE_SEND, QUEUE_READ_REQUEST].map(|queue| transmitter.next_msn(queue)), [1, 2, 1]);
+        transmitter.msn[0] = u32::MAX;
+        assert_eq!([QUEUE_SEND, QUEUE_SEND, QUEUE_SEND].map(|queue| transmitter.next_msn(queue)), [u32::MAX, 0, 1]);
+        assert_eq!(transmitter.next_msn(3), 0);
+    }
+
+    #[test]
+    fn trailers_fill_the_fpdu() {
+        for ulpdu_len in 14..200 {
+            let (trailer, length) = trailer(ulpdu_len, Some(0x0403_0201));
+            assert_eq!(LENGTH_LEN + ulpdu_len + length, fpdu_len(ulpdu_len));
+            let (pad, crc) = trailer[..length].split_at(length - CRC_LEN);
+            assert!(pad.iter().all(|&byte| byte == 0));
+            assert_eq!(crc, [1, 2, 3, 4]);
+        }
+        assert_eq!(trailer(14, None), ([0; TRAILER_LEN_MAX], 4));
+    }
+
+    #[test]
+    fn the_largest_payloads_fit_the_length() {
+        let header = tagged_header(Opcode::Write, true, 1, 2, TAGGED_PAYLOAD_MAX);
+        assert_eq!(header[..2], [0xff, 0xff]);
+        assert_eq!(Segment::parse(&header).map(|segment| segment.payload_len), Ok(TAGGED_PAYLOAD_MAX));
+        let header = untagged_header(Opcode::Send, true, 0, 1, 0, 0, UNTAGGED_PAYLOAD_MAX);
+        assert_eq!(Segment::parse(&header).map(|segment| segment.payload_len), Ok(UNTAGGED_PAYLOAD_MAX));
+    }
 }

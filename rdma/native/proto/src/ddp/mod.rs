@@ -1,7 +1,7 @@
 //! DDP: the header that says where a segment's payload goes (RFC 5041 §4), together with the RDMAP control byte that it
 //! carries.
 
-mod segment;
+pub(crate) mod segment;
 
 pub use crate::rdmap::Opcode;
 pub(crate) use segment::queue_index;
@@ -9,7 +9,7 @@ pub use segment::{Segment, Target, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN};
 
 /// The version of DDP and of RDMAP that goes with MPA revisions 1 and 2.
 pub const VERSION: u8 = 1;
-/// Queue number of Sends (RFC 5040 §4.1).
+/// Queue number of Sends (RFC 5040 §4.2).
 pub const QUEUE_SEND: u32 = 0;
 /// Queue number of Read Requests.
 pub const QUEUE_READ_REQUEST: u32 = 1;

@@ -1,5 +1,5 @@
-//! The header of one FPDU: ULPDU length, DDP header and RDMAP control byte (RFC 5044 §4.1, RFC 5041 §4.1 and §4.2, RFC
-//! 5040 §4.1).
+//! The header of one FPDU: ULPDU length, DDP header and RDMAP control byte (RFC 5044 §4.1, RFC 5041 §4,
+//! RFC 5040 §4.1).
 //!
 //! ```text
 //! | ULPDU length, 16 bits | T L reserved DV | RV reserved opcode |
@@ -163,4 +163,131 @@ fn parse_untagged(rest: &[u8]) -> Option<Target> {
 /// The index of a queue number in arrays of [`QUEUE_COUNT`]; `None` for a number that RDMAP does not use.
 pub(crate) fn queue_index(queue: u32) -> Option<usize> {
     usize::try_from(queue).ok().filter(|&index| index < QUEUE_COUNT)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::mpa::{fpdu_len, MULPDU_MAX};
+    use proptest::prelude::*;
+
+    /// Any segment that the format can state, whether or not it makes sense at a receiver.
+    pub(crate) fn segments() -> impl Strategy<Value = Segment> {
+        (
+            proptest::sample::select(&Opcode::ALL[..]),
+            any::<bool>(),
+            any::<[u32; 4]>(),
+            any::<u64>(),
+            0..=MULPDU_MAX + LENGTH_LEN - UNTAGGED_HEADER_LEN,
+        )
+            .prop_map(|(opcode, last, [queue, msn, mo, stag], to, payload_len)| {
+                let target = if opcode.is_tagged() {
+                    Target::Tagged { stag, to }
+                } else {
+                    Target::Untagged { queue, msn, mo, invalidate_stag: stag }
+                };
+                let segment = Segment { opcode, last, target, payload_len, pad: 0 };
+                Segment { pad: pad_len(segment.ulpdu_len()), ..segment }
+            })
+    }
+
+    #[test]
+    fn layout_of_a_tagged_header() {
+        let header = [0x00, 0x13, 0xc1, 0x40, 0x11, 0x12, 0x13, 0x14, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28];
+        let segment = Segment::parse(&header).unwrap();
+        let target = Target::Tagged { stag: 0x1112_1314, to: 0x2122_2324_2526_2728 };
+        assert_eq!(segment, Segment { opcode: Opcode::Write, last: true, target, payload_len: 5, pad: 3 });
+        assert_eq!(segment.emit()[..16], header);
+        assert_eq!((segment.header_len(), segment.trailer_len(), segment.fpdu_len()), (16, 7, 28));
+    }
+
+    #[test]
+    fn layout_of_an_untagged_header() {
+        let header = [
+            0x00, 0x18, 0x01, 0x44, 0x31, 0x32, 0x33, 0x34, 0, 0, 0, 0, 0x51, 0x52, 0x53, 0x54, 0x61, 0x62, 0x63, 0x64,
+        ];
+        let segment = Segment::parse(&header).unwrap();
+        let target = Target::Untagged { queue: 0, msn: 0x5152_5354, mo: 0x6162_6364, invalidate_stag: 0x3132_3334 };
+        assert_eq!(segment, Segment { opcode: Opcode::SendInvalidate, last: false, target, payload_len: 6, pad: 2 });
+        assert_eq!(segment.emit(), header);
+    }
+
+    #[test]
+    fn each_fault_has_its_code() {
+        let tagged = [0, 14, 0xc1, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let untagged = [0, 18, 0x41, 0x43, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+        let refused = |header: &[u8], at: usize, byte: u8| {
+            let mut header = header.to_vec();
+            header[at] = byte;
+            Segment::parse(&header).unwrap_err()
+        };
+        assert!(Segment::parse(&tagged).is_ok() && Segment::parse(&untagged).is_ok());
+        for length in 0..14 {
+            assert_eq!(refused(&tagged, 1, length), TerminateCode::MPA_MARKER);
+        }
+        for length in 0..18 {
+            assert_eq!(refused(&untagged, 1, length), TerminateCode::MPA_MARKER);
+        }
+        for version in [0, 2, 3] {
+            assert_eq!(refused(&tagged, 2, 0xc0 | version), TerminateCode::DDP_TAGGED_VERSION);
+            assert_eq!(refused(&untagged, 2, 0x40 | version), TerminateCode::DDP_UNTAGGED_VERSION);
+            assert_eq!(refused(&tagged, 3, version << 6), TerminateCode::RDMAP_OPERATION_VERSION);
+        }
+        for opcode in 0..16 {
+            let is_tagged = matches!(opcode, 0 | 2);
+            if !is_tagged {
+                assert_eq!(refused(&tagged, 3, 0x40 | opcode), TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE);
+            }
+            if is_tagged || opcode > 7 {
+                assert_eq!(refused(&untagged, 3, 0x40 | opcode), TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE);
+            }
+        }
+    }
+
+    #[test]
+    fn reserved_bits_are_ignored() {
+        let header = [0, 14, 0xfd, 0x70, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(Segment::parse(&header).unwrap().opcode, Opcode::Write);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(segment in segments()) {
+            let header = segment.emit();
+            let header = &header[..segment.header_len()];
+            prop_assert_eq!(Segment::parse(header), Ok(segment));
+            prop_assert_eq!(segment.fpdu_len(), fpdu_len(segment.ulpdu_len()));
+            prop_assert_eq!(segment.fpdu_len() % 4, 0);
+        }
+
+        #[test]
+        fn a_header_fed_byte_by_byte_says_how_long_it_is(segment in segments()) {
+            let header = segment.emit();
+            for have in 0..=segment.header_len() {
+                let expected = if have <= LENGTH_LEN { TAGGED_HEADER_LEN } else { segment.header_len() };
+                prop_assert_eq!(Segment::header_len_of(&header[..have]), expected);
+            }
+        }
+
+        #[test]
+        fn every_truncation_is_refused(segment in segments()) {
+            let header = segment.emit();
+            for have in 0..segment.header_len() {
+                prop_assert_eq!(Segment::parse(&header[..have]), Err(TerminateCode::MPA_MARKER));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_segment_or_refused(header in any::<[u8; UNTAGGED_HEADER_LEN]>()) {
+            let length = usize::from(u16::from_be_bytes([header[0], header[1]]));
+            match Segment::parse(&header) {
+                Ok(segment) => {
+                    prop_assert_eq!(segment.ulpdu_len(), length);
+                    let again = segment.emit();
+                    prop_assert_eq!(&again[4..segment.header_len()], &header[4..segment.header_len()]);
+                }
+                Err(code) => prop_assert!(code.is_known()),
+            }
+        }
+    }
 }

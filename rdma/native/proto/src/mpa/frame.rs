@@ -1,5 +1,5 @@
-//! The MPA Request and Reply frames that open a connection (RFC 5044 §7.1.1), with the enhanced data of RFC 6581 §4 and
-//! §5.
+//! The MPA Request and Reply frames that open a connection (RFC 5044 §7.1.1), with the enhanced data of
+//! RFC 6581 §6 and §9.
 //!
 //! ```text
 //!  0                             15  16                  23  24         31
@@ -13,11 +13,11 @@ use std::fmt;
 pub const FRAME_HEADER_LEN: usize = 20;
 /// The most private data that a frame may carry, the 4 bytes of enhanced data among them (RFC 5044 §7.1.1).
 pub const PRIVATE_DATA_MAX: usize = 512;
-/// Bytes of enhanced data at the head of the private data (RFC 6581 §5).
+/// Bytes of enhanced data at the head of the private data (RFC 6581 §9).
 pub const ENHANCED_LEN: usize = 4;
 /// The largest IRD or ORD that its 14 bits can state.
 pub const DEPTH_MAX: u16 = DEPTH_UNSTATED - 1;
-/// The IRD or ORD of a side that leaves it to the upper layer (RFC 6581 §5).
+/// The IRD or ORD of a side that leaves it to the upper layer (RFC 6581 §9).
 pub const DEPTH_UNSTATED: u16 = 0x3fff;
 /// The first 16 bytes of what an initiator sends.
 pub const REQUEST_KEY: [u8; 16] = *b"MPA ID Req Frame";
@@ -51,7 +51,7 @@ impl FrameKind {
     }
 }
 
-/// The enhanced data of revision 2 (RFC 6581 §5): read depths and how the initiator's first FPDU is chosen.
+/// The enhanced data of revision 2 (RFC 6581 §9): read depths and how the initiator's first FPDU is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enhanced {
     /// Inbound RDMA Read queue depth: how many Reads the sender of this frame will serve at once (14 bits).
@@ -248,5 +248,140 @@ impl Frame {
     /// How many bytes of private data fit in a frame with or without enhanced data.
     pub const fn private_data_room(enhanced: bool) -> usize {
         PRIVATE_DATA_MAX - if enhanced { ENHANCED_LEN } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the Linux kernel's iSER initiator sends: IRD 128, ORD 1, and four bytes of its own.
+    const ISER_REQUEST: &[u8] = b"MPA ID Req Frame\x10\x02\x00\x08\x00\x80\x00\x01\x80\x00\x00\x00";
+
+    fn frames() -> impl Strategy<Value = Frame> {
+        let enhanced =
+            (0..=DEPTH_UNSTATED, 0..=DEPTH_UNSTATED, any::<[bool; 4]>()).prop_map(|(ird, ord, [a, b, c, d])| {
+                Enhanced { ird, ord, peer_to_peer: a, rtr_send: b, rtr_write: c, rtr_read: d }
+            });
+        (
+            any::<bool>(),
+            any::<[bool; 3]>(),
+            proptest::option::of(enhanced),
+            any::<bool>(),
+            proptest::collection::vec(any::<u8>(), 0..=PRIVATE_DATA_MAX - ENHANCED_LEN),
+        )
+            .prop_map(|(reply, [markers, crc, reject], enhanced, old, private_data)| Frame {
+                kind: if reply { FrameKind::Reply } else { FrameKind::Request },
+                revision: if old { 1 } else { 2 },
+                markers,
+                crc,
+                reject,
+                enhanced: enhanced.filter(|_| !old),
+                private_data,
+            })
+    }
+
+    #[test]
+    fn a_recorded_request() {
+        let frame = Frame::parse(ISER_REQUEST).unwrap();
+        assert_eq!(
+            frame,
+            Frame {
+                kind: FrameKind::Request,
+                revision: 2,
+                markers: false,
+                crc: false,
+                reject: false,
+                enhanced: Some(Enhanced { ird: 128, ord: 1, ..Enhanced::default() }),
+                private_data: vec![0x80, 0, 0, 0],
+            }
+        );
+        assert_eq!(frame.emit(), ISER_REQUEST);
+    }
+
+    #[test]
+    fn every_flag_has_its_bit() {
+        let plain = Frame::parse(ISER_REQUEST).unwrap();
+        let enhanced = plain.enhanced.unwrap();
+        let byte = |frame: &Frame, at: usize| frame.emit()[at];
+        assert_eq!(byte(&Frame { markers: true, ..plain.clone() }, 16), 0x90);
+        assert_eq!(byte(&Frame { crc: true, ..plain.clone() }, 16), 0x50);
+        assert_eq!(byte(&Frame { reject: true, ..plain.clone() }, 16), 0x30);
+        let with = |enhanced| Frame { enhanced: Some(enhanced), ..plain.clone() };
+        assert_eq!(byte(&with(Enhanced { peer_to_peer: true, ..enhanced }), 20), 0x80);
+        assert_eq!(byte(&with(Enhanced { rtr_send: true, ..enhanced }), 20), 0x40);
+        assert_eq!(byte(&with(Enhanced { rtr_write: true, ..enhanced }), 22), 0x80);
+        assert_eq!(byte(&with(Enhanced { rtr_read: true, ..enhanced }), 22), 0x40);
+    }
+
+    fn refused(change: impl FnOnce(&mut Vec<u8>)) -> MpaError {
+        let mut bytes = ISER_REQUEST.to_vec();
+        change(&mut bytes);
+        Frame::parse(&bytes).unwrap_err()
+    }
+
+    #[test]
+    fn each_fault_has_its_error() {
+        assert_eq!(refused(|bytes| bytes[3] = b'_'), MpaError::NotMpa);
+        assert_eq!(refused(|bytes| bytes[17] = 0), MpaError::Revision(0));
+        assert_eq!(refused(|bytes| bytes[17] = 3), MpaError::Revision(3));
+        assert_eq!(refused(|bytes| bytes[18] = 2), MpaError::PrivateDataTooLong(520));
+        assert_eq!(refused(|bytes| bytes[19] = 3), MpaError::Enhanced);
+        assert_eq!(refused(|bytes| bytes.push(0)), MpaError::Trailing { extra: 1 });
+        let header = ISER_REQUEST.first_chunk().unwrap();
+        assert_eq!(private_data_len(header, FrameKind::Request), Ok(8));
+        assert_eq!(private_data_len(header, FrameKind::Reply), Err(MpaError::UnexpectedKind(FrameKind::Request)));
+        assert_eq!(private_data_len(&[0; FRAME_HEADER_LEN], FrameKind::Reply), Err(MpaError::NotMpa));
+    }
+
+    #[test]
+    fn revision_1_has_no_enhanced_data() {
+        let mut bytes = ISER_REQUEST.to_vec();
+        bytes[17] = 1;
+        let frame = Frame::parse(&bytes).unwrap();
+        assert_eq!((frame.enhanced, frame.private_data.len()), (None, 8));
+        let enhanced = Some(Enhanced::default());
+        assert_eq!(Frame { enhanced, ..frame.clone() }.emit(), frame.emit());
+    }
+
+    #[test]
+    fn the_most_private_data_fits_and_no_more_is_sent() {
+        let frame = Frame { private_data: vec![7; 600], ..Frame::parse(ISER_REQUEST).unwrap() };
+        let bytes = frame.emit();
+        assert_eq!(bytes.len(), FRAME_HEADER_LEN + PRIVATE_DATA_MAX);
+        assert_eq!(Frame::parse(&bytes).unwrap().private_data, vec![7; Frame::private_data_room(true)]);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(frame in frames()) {
+            let bytes = frame.emit();
+            prop_assert_eq!(Frame::parse(&bytes).unwrap(), frame.clone());
+            let length = private_data_len(bytes.first_chunk().unwrap(), frame.kind).unwrap();
+            prop_assert_eq!(bytes.len(), FRAME_HEADER_LEN + length);
+        }
+
+        #[test]
+        fn every_truncation_is_told(frame in frames()) {
+            let bytes = frame.emit();
+            for have in 0..bytes.len() {
+                let need = if have < FRAME_HEADER_LEN { FRAME_HEADER_LEN } else { bytes.len() };
+                prop_assert_eq!(Frame::parse(&bytes[..have]), Err(MpaError::Truncated { have, need }));
+            }
+        }
+
+        #[test]
+        fn what_parses_comes_back_but_for_reserved_bits(
+            reply in any::<bool>(),
+            rest in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let kind = if reply { FrameKind::Reply } else { FrameKind::Request };
+            let mut bytes = [&kind.key()[..], &rest].concat();
+            if let Ok(frame) = Frame::parse(&bytes) {
+                bytes[16] &= if frame.revision == 1 { MARKERS | CRC | REJECT } else { MARKERS | CRC | REJECT | ENHANCED };
+                prop_assert_eq!(frame.emit(), bytes);
+            }
+        }
     }
 }

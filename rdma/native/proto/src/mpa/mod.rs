@@ -14,7 +14,7 @@ pub const CRC_LEN: usize = 4;
 pub const TRAILER_LEN_MAX: usize = 3 + CRC_LEN;
 
 /// Bytes of padding behind a ULPDU of `ulpdu_len` bytes: with them, the length and the CRC an FPDU is a multiple of 4
-/// (RFC 5044 §4.2).
+/// (RFC 5044 §4.1).
 pub const fn pad_len(ulpdu_len: usize) -> usize {
     (4 - (LENGTH_LEN + ulpdu_len) % 4) % 4
 }

@@ -364,3 +364,6 @@ fn pick_rtr(request: &Enhanced) -> Option<Rtr> {
         _ => Some(Rtr::Write),
     }
 }
+
+#[cfg(test)]
+mod tests;

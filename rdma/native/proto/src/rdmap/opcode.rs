@@ -1,4 +1,4 @@
-//! The kinds of message (RFC 5040 §4.3).
+//! The kinds of message (RFC 5040 §4.2).
 
 use crate::ddp::{QUEUE_READ_REQUEST, QUEUE_SEND, QUEUE_TERMINATE};
 

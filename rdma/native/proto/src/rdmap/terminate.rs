@@ -182,3 +182,125 @@ fn parse_control(first: u8, code: u8, flags: u8) -> (TerminateCode, u8) {
         (upright, flags & FLAGS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddp::segment::tests::segments;
+    use proptest::prelude::*;
+
+    fn terminates() -> impl Strategy<Value = Terminate> {
+        let code = proptest::sample::select(TerminateCode::ALL);
+        let request = proptest::option::of(proptest::array::uniform28(any::<u8>()));
+        (code, proptest::option::of(segments()), request).prop_map(|(code, segment, request)| {
+            let header = segment.map(|segment| segment.emit()[..segment.header_len()].to_vec());
+            Terminate::for_error(code, header.as_deref(), request.as_ref().map(|request| &request[..]))
+        })
+    }
+
+    /// The same message as siw's bit fields lay it out on a little-endian machine.
+    fn reverse(mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes[0] = bytes[0].rotate_left(4);
+        bytes[2] = bytes[2].reverse_bits();
+        bytes
+    }
+
+    const READ_REQUEST_HEADER: [u8; 20] = [0, 46, 0x41, 0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0];
+
+    #[test]
+    fn layout() {
+        let code = TerminateCode::RDMAP_PROTECTION_BASE_OR_BOUNDS;
+        let terminate = Terminate::for_error(code, Some(&READ_REQUEST_HEADER), Some(&[9; 28]));
+        let bytes = terminate.emit();
+        assert_eq!(bytes.len(), TERMINATE_LEN_MAX);
+        assert_eq!(bytes[..4], [0x01, 0x01, 0xe0, 0x00]);
+        assert_eq!(bytes[4..24], READ_REQUEST_HEADER);
+        assert_eq!(bytes[24..], [9; 28]);
+        assert_eq!(terminate.opcode(), Some(Opcode::ReadRequest));
+        assert_eq!(terminate.terminate_code(), code);
+        assert_eq!(Terminate::new(TerminateCode::MPA_CRC).emit(), [0x20, 0x02, 0, 0]);
+    }
+
+    #[test]
+    fn only_errors_that_a_header_explains_carry_one() {
+        let carries = |code| {
+            let terminate = Terminate::for_error(code, Some(&READ_REQUEST_HEADER), Some(&[0; 28]));
+            (
+                terminate.ddp_segment_length,
+                terminate.ddp_header.map(|header| header.len()),
+                terminate.rdmap_header.is_some(),
+            )
+        };
+        assert_eq!(carries(TerminateCode::RDMAP_PROTECTION_ACCESS), (Some(46), Some(18), true));
+        assert_eq!(carries(TerminateCode::RDMAP_OPERATION_CANNOT_INVALIDATE), (Some(46), Some(18), true));
+        assert_eq!(carries(TerminateCode::DDP_UNTAGGED_NO_BUFFER), (Some(46), Some(18), false));
+        for code in [
+            TerminateCode::MPA_CRC,
+            TerminateCode::DDP_LOCAL_CATASTROPHIC,
+            TerminateCode::RDMAP_LOCAL_CATASTROPHIC,
+            TerminateCode::DDP_UNTAGGED_VERSION,
+            TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE,
+        ] {
+            assert_eq!(carries(code), (None, None, false));
+        }
+        let cut = Terminate::for_error(TerminateCode::DDP_UNTAGGED_MSN_RANGE, Some(&READ_REQUEST_HEADER[..16]), None);
+        assert_eq!(cut, Terminate::new(TerminateCode::DDP_UNTAGGED_MSN_RANGE));
+    }
+
+    #[test]
+    fn what_siw_sends_without_a_header() {
+        let parsed = |bytes: &[u8]| Terminate::parse(bytes).unwrap().terminate_code();
+        // a CRC error, in either layout
+        assert_eq!(parsed(&[0x20, 0x02, 0, 0]), TerminateCode::MPA_CRC);
+        assert_eq!(parsed(&[0x02, 0x02, 0, 0]), TerminateCode::MPA_CRC);
+        // a DDP version that is not spoken
+        assert_eq!(parsed(&[0x12, 0x06, 0, 0]), TerminateCode::DDP_UNTAGGED_VERSION);
+        assert_eq!(parsed(&[0x21, 0x06, 0, 0]), TerminateCode::DDP_UNTAGGED_VERSION);
+        // read as the RFC says where both readings name an error
+        assert_eq!(parsed(&[0x02, 0x06, 0, 0]), TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE);
+        assert_eq!(parsed(&[0x20, 0x06, 0, 0]), TerminateCode::MPA_INSUFFICIENT_IRD);
+        // neither reading names one
+        assert_eq!(parsed(&[0x9a, 0x77, 0, 0]), TerminateCode { layer: 9, etype: 10, code: 0x77 });
+    }
+
+    #[test]
+    fn headers_that_are_announced_but_missing_do_not_hide_the_error() {
+        let code = TerminateCode::RDMAP_PROTECTION_ACCESS;
+        let whole = Terminate::for_error(code, Some(&READ_REQUEST_HEADER), Some(&[3; 28])).emit();
+        for have in 0..whole.len() {
+            match Terminate::parse(&whole[..have]) {
+                Err(error) => assert!(have < 4 && error.have == have),
+                Ok(terminate) => {
+                    assert_eq!(terminate.terminate_code(), code);
+                    assert_eq!(terminate.ddp_segment_length.is_some(), have >= 6);
+                    assert_eq!(terminate.ddp_header.is_some(), have >= 24);
+                    assert_eq!(terminate.rdmap_header, None);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(terminate in terminates()) {
+            let bytes = terminate.emit();
+            prop_assert!(bytes.len() <= TERMINATE_LEN_MAX);
+            prop_assert_eq!(Terminate::parse(&bytes), Ok(terminate));
+        }
+
+        #[test]
+        fn siw_s_layout_is_told_by_its_flags(terminate in terminates()) {
+            let bytes = terminate.emit();
+            prop_assume!(bytes[2] != 0);
+            prop_assert_eq!(Terminate::parse(&reverse(bytes)), Ok(terminate));
+        }
+
+        #[test]
+        fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            match Terminate::parse(&bytes) {
+                Ok(terminate) => prop_assert_eq!(Terminate::parse(&terminate.emit()).unwrap().ddp_header, terminate.ddp_header),
+                Err(error) => prop_assert!(bytes.len() < 4 && error.have == bytes.len()),
+            }
+        }
+    }
+}
