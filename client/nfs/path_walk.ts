@@ -1,0 +1,114 @@
+/**
+ * From a path to a file: one LOOKUP a component, symbolic links followed here, as NFS leaves that to the client.
+ *
+ * The root of the mount is the root of every path, of absolute link targets too, and ".." ends there: a link on the server
+ * never leads to anything of the client's, nor out of what is mounted.
+ *
+ * @module
+ */
+import { ftype3, NfsError, nfsstat3 } from "../../storage/nfs/mod.ts";
+import { systemError } from "../errors.ts";
+import { decodeName, encodeName, PATH_BYTES_MAX, splitPath } from "../names.ts";
+import type { NfsClient, Node, Options, Place } from "./nfs_client.ts";
+
+/** Symbolic links followed in one path (as MAXSYMLINKS of Linux). */
+export const LINKS_MAX = 40;
+
+/** Where a path leads. */
+export interface Resolved {
+  /** Real path: components from the root, no symbolic links, the last one included whether or not it exists. */
+  path: string[];
+  /** Directory and name of the last component; `undefined` for the root. */
+  place?: Place;
+  /** What is there; `undefined` where only the last component is missing. */
+  node?: Node;
+  /** The path ends with a slash, so that it can only mean a directory. */
+  isDirectoryWanted: boolean;
+}
+
+/** How to walk. */
+export interface WalkOptions extends Options {
+  /** What to do with a symbolic link as the last component: follow it where true. */
+  follow: boolean;
+}
+
+interface Step {
+  name: string;
+  node: Node;
+}
+
+/** Walks paths below one root. */
+export class PathWalker {
+  readonly #client: NfsClient;
+  readonly #root: Node;
+
+  constructor(client: NfsClient, root: Node) {
+    this.#client = client;
+    this.#root = root;
+  }
+
+  /** Finds what a path means. Throws `NfsError` for a component that is missing, no directory or not accessible, ELOOP for too many links. */
+  async walk(path: string, options: WalkOptions): Promise<Resolved> {
+    if (path === "") throw new NfsError(nfsstat3.NFS3ERR_NOENT);
+    if (encodeName(path).byteLength >= PATH_BYTES_MAX) throw new NfsError(nfsstat3.NFS3ERR_NAMETOOLONG);
+    const steps: Step[] = [];
+    const top = () => steps.at(-1)?.node ?? this.#root;
+    let isDirectoryWanted = endsAsDirectory(path);
+    let rest = splitPath(path);
+    let links = 0;
+    while (rest.length > 0) {
+      options.signal?.throwIfAborted();
+      const [name, ...behind] = rest;
+      rest = behind;
+      if (name === "..") {
+        steps.pop();
+        continue;
+      }
+      const place = { directory: top().handle, name: encodeName(name) };
+      const isLast = rest.length === 0;
+      const node = await this.#find(place, isLast, options);
+      if (node === undefined) return { path: [...steps.map((step) => step.name), name], place, isDirectoryWanted };
+      if (node.attributes.type === ftype3.NF3LNK && (!isLast || options.follow || isDirectoryWanted)) {
+        if (++links > LINKS_MAX) throw systemError("ELOOP");
+        const target = decodeName(await this.#client.readLink(node.handle, options));
+        if (target === "") throw new NfsError(nfsstat3.NFS3ERR_NOENT);
+        if (target.startsWith("/")) steps.length = 0;
+        isDirectoryWanted ||= isLast && endsAsDirectory(target);
+        rest = [...splitPath(target), ...rest];
+        continue;
+      }
+      const isDirectory = node.attributes.type === ftype3.NF3DIR;
+      if (!isDirectory && (!isLast || isDirectoryWanted)) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
+      steps.push({ name, node });
+    }
+    const last = steps.at(-1);
+    const directory = steps.at(-2)?.node ?? this.#root;
+    return {
+      path: steps.map((step) => step.name),
+      place: last && { directory: directory.handle, name: encodeName(last.name) },
+      node: last?.node ?? this.#root,
+      isDirectoryWanted,
+    };
+  }
+
+  /** The existing file that a path leads to. */
+  async find(path: string, options: WalkOptions): Promise<Node> {
+    const { node } = await this.walk(path, options);
+    if (node === undefined) throw new NfsError(nfsstat3.NFS3ERR_NOENT);
+    return node;
+  }
+
+  async #find(place: Place, isLast: boolean, options: Options): Promise<Node | undefined> {
+    try {
+      return await this.#client.lookup(place, options);
+    } catch (error) {
+      if (isLast && error instanceof NfsError && error.status === nfsstat3.NFS3ERR_NOENT) return undefined;
+      throw error;
+    }
+  }
+}
+
+/** Whether a path can only mean a directory: it ends with "/", "/." or "/..". */
+function endsAsDirectory(path: string): boolean {
+  return /(^|\/)(\.\.?)?$/.test(path);
+}
