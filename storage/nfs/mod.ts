@@ -8,4 +8,4 @@ export * from "./nfs3_types.ts";
 export * from "./nfs3_procedures.ts";
 export * from "./nfs3_program.ts";
 export * as mount3 from "./mount3.ts";
-export { MOUNT3, MOUNT_PROGRAM, MOUNT_V3, mountstat3 } from "./mount3.ts";
+export { LIST_BYTES_MAX, MOUNT3, MOUNT_PROGRAM, MOUNT_V3, mountstat3 } from "./mount3.ts";

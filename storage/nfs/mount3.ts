@@ -82,8 +82,8 @@ export type exportnode = Infer<typeof exportnode>;
 export const exports = list(exportnode, EXPORTS_MAX);
 export type exports = Infer<typeof exports>;
 
-/** The most bytes of a DUMP or EXPORT reply that are asked for. */
-const LIST_BYTES_MAX = 64 * 1024;
+/** The most bytes that a reply to DUMP or EXPORT takes. */
+export const LIST_BYTES_MAX = 64 * 1024;
 
 /** MOUNT version 3 (RFC 1813 §5.2). UMNT and UMNTALL only tidy a list that informs: repeating them is harmless, as is MNT. */
 export const MOUNT3 = defineProgram({

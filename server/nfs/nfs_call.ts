@@ -1,0 +1,117 @@
+/**
+ * Server, NFS: one call being carried out: whose rights it has, attributes before and after, and how its failure is told.
+ *
+ * @module
+ */
+import type { CallContext, Handler } from "../../rpc/server.ts";
+import type { Bulk } from "../../rpc/transport.ts";
+import { type Credentials, type FileHandle, type FileSystem, FsError } from "../../storage/backend/file_system.ts";
+import {
+  type Failure3,
+  NfsError,
+  type NfsFailure,
+  nfsstat3,
+  type post_op_attr,
+  type Result3,
+  statusOfErrno,
+  type wcc_attr,
+  type wcc_data,
+} from "../../storage/nfs/mod.ts";
+import type { Export } from "../exports.ts";
+import { toFattr3, toWccAttr } from "./attributes.ts";
+import { checkName, type DotAnswers } from "./names.ts";
+import { run, type Steps, wait } from "./steps.ts";
+import type { WriteVerifier } from "./write_verifier.ts";
+
+/** What all calls to a server share. */
+export interface NfsServerState {
+  readonly export: Export;
+  readonly writeVerifier: WriteVerifier;
+  /** The most bytes that one READ or WRITE moves. */
+  readonly transferBytesMax: number;
+}
+
+/** A call under way. */
+export class NfsCall {
+  readonly fileSystem: FileSystem;
+  /** Whose rights it is carried out with. */
+  readonly as: Credentials;
+  /** By the handle as it stands in the arguments: the object, not its bytes. */
+  readonly #before = new Map<FileHandle, wcc_attr>();
+  readonly #context: CallContext;
+
+  constructor(readonly server: NfsServerState, context: CallContext) {
+    this.#context = context;
+    this.fileSystem = server.export.fileSystem;
+    this.as = server.export.credentialsOf(context.credential);
+  }
+
+  /** Memory for the bulk item of the results; the transport takes it back. */
+  allocateBulk(lengthBytes: number): Bulk {
+    return this.#context.allocateBulk(lengthBytes);
+  }
+
+  /** Notes a file's attributes before an operation that may change it. Throws for a handle that is stale or none. */
+  *observe(file: FileHandle): Steps<void> {
+    this.#before.set(file, toWccAttr(yield* wait(this.fileSystem.getAttributes(file, this.as))));
+  }
+
+  /** Notes attributes as `observe` does, then refuses the change if the export is read-only. */
+  *observeForChange(...files: FileHandle[]): Steps<void> {
+    for (const file of files) yield* this.observe(file);
+    if (this.server.export.readOnly) throw new NfsError(nfsstat3.NFS3ERR_ROFS);
+  }
+
+  /** A file's attributes now; missing where they cannot be had. */
+  *attributes(file: FileHandle): Steps<post_op_attr> {
+    try {
+      return toFattr3(yield* wait(this.fileSystem.getAttributes(file, this.as)));
+    } catch (error) {
+      failureOf(error);
+      return undefined;
+    }
+  }
+
+  /** Attributes before, where they were noted, and now. */
+  *wcc(file: FileHandle): Steps<wcc_data> {
+    return { before: this.#before.get(file), after: yield* this.attributes(file) };
+  }
+
+  /** Checks a name of the arguments, see `checkName`. */
+  checkName(name: Uint8Array, dots?: DotAnswers): void {
+    checkName(name, { bytesMax: this.fileSystem.limits.nameBytesMax, dots });
+  }
+}
+
+/** A procedure in two parts: what it does, and what goes with the status when that throws. */
+export interface Operation<Args, Ok, Fail> {
+  ok(args: Args, call: NfsCall): Steps<Ok>;
+  fail(args: Args, call: NfsCall): Steps<Fail>;
+}
+
+/** Makes handlers of operations: the one place where an error becomes a status. */
+export function handlerFor<Args, Ok, Fail>(
+  server: NfsServerState,
+  operation: Operation<Args, Ok, Fail>,
+): Handler<Args, Result3<Ok, Fail>> {
+  return (args, context) => run(carryOut(operation, { args, call: new NfsCall(server, context) }));
+}
+
+function* carryOut<Args, Ok, Fail>(
+  operation: Operation<Args, Ok, Fail>,
+  { args, call }: { args: Args; call: NfsCall },
+): Steps<Result3<Ok, Fail>> {
+  try {
+    return { status: nfsstat3.NFS3_OK, value: yield* operation.ok(args, call) };
+  } catch (error) {
+    const status = failureOf(error);
+    return { status, value: yield* operation.fail(args, call) } as Failure3<Fail>;
+  }
+}
+
+/** The status for an error of the backend's or of this layer's. Rethrows any other one: it is a fault of ours. */
+export function failureOf(error: unknown): NfsFailure {
+  if (error instanceof NfsError) return error.status;
+  if (error instanceof FsError) return statusOfErrno(error.code);
+  throw error;
+}
