@@ -1,0 +1,6 @@
+//! What the integration tests share.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub mod feeder;
+pub mod pcap;
+pub mod random;
