@@ -22,13 +22,13 @@ interface Step {
 const STEP_TIMEOUT_MS = 30 * 60_000;
 
 async function main(mode: string | undefined): Promise<number> {
-  if (mode !== "test" && mode !== "ok") {
-    console.error("usage: tests/run.ts test|ok");
+  if (mode !== "test" && mode !== "style" && mode !== "ok") {
+    console.error("usage: tests/run.ts test|style|ok");
     return 2;
   }
   const started = performance.now();
   await build();
-  const steps = [...(mode === "ok" ? await styleSteps() : []), ...await testSteps()];
+  const steps = [...(mode === "test" ? [] : await styleSteps()), ...(mode === "style" ? [] : await testSteps())];
   let totals: Totals = { passed: 0, failed: 0, skipped: 0 };
   const failures: string[] = [];
   for (const step of steps) {
@@ -46,7 +46,7 @@ async function main(mode: string | undefined): Promise<number> {
   return totals.failed === 0 ? 0 : 1;
 }
 
-/** What `ok` checks besides the tests: formats, lints and examples in documentation. */
+/** What `ok` checks besides the tests: formats, lints and the examples in documentation. */
 async function styleSteps(): Promise<Step[]> {
   const cargo = await findCargo();
   const deno = Deno.execPath();

@@ -1,0 +1,33 @@
+# The kernel's own NFS server, for our client: exports a tmpfs at /srv/x, over RDMA on port 20049 and TCP on 2049, MOUNT on 20048.
+source /ctl/lib.sh
+
+serve() {
+  mkdir -p /srv/x; mount -t tmpfs -o size=2g export /srv/x
+  rpcbind -w; modprobe nfsd; modprobe rpcrdma; mount -t nfsd nfsd /proc/fs/nfsd
+  exportfs -o rw,insecure,no_root_squash,fsid=7,no_subtree_check '*:/srv/x'
+  rpc.mountd -p 20048; rpc.nfsd -N 4 4
+  echo "rdma 20049" >/proc/fs/nfsd/portlist
+  grep -q 'rdma 20049' /proc/fs/nfsd/portlist
+}
+make_files() {
+  mkdir -p /srv/x/from_guest/many; cd /srv/x/from_guest
+  for size in $SIZES; do head -c "$size" /dev/urandom >"$size"; done
+  sha256sum [0-9]* >/ctl/from_guest.sha256
+  truncate -s 5G sparse; echo -n "far out" | dd of=sparse bs=4096 seek=1310000 conv=notrunc status=none
+  for i in $(seq 500); do echo "$i" >"many/$i"; done
+}
+files_of() { cd "/srv/x/from_host_$1"; sha256sum --quiet -c "/ctl/from_host_$1.sha256"; }
+attributes_of() {
+  cd "/srv/x/from_host_$1"
+  [[ $(stat -c '%a %.3Y' attributes) == "640 981173106.125" && $(readlink soft) == attributes && $(stat -c %h hard) == 2 ]]
+}
+
+check "the kernel serves over RDMA" serve
+check "files for the client" make_files
+touch /ctl/exported
+check "the client comes to its end" wait_for /ctl/client_done 600
+for proto in rdma tcp; do
+  check "files that our client wrote ($proto)" files_of $proto
+  check "attributes and links that our client set ($proto)" attributes_of $proto
+done
+finish
