@@ -45,7 +45,10 @@ export type {
   ServerTransport,
   XdrMessage,
 } from "./transport.ts";
+export type { BulkPool, ByteStream, Completion } from "./transports/byte_stream.ts";
 export { type MemoryBulk, memoryPair, type MemoryPairOptions } from "./transports/memory.ts";
+export { type TcpClientOptions, TcpClientTransport } from "./transports/tcp_client.ts";
+export { type TcpServerOptions, TcpServerTransport } from "./transports/tcp_server.ts";
 export { AuthFlavor, AuthStat, type OpaqueAuth } from "./wire/rpc_message.ts";
 export {
   array,

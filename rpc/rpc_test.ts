@@ -1,99 +1,23 @@
-/** Clients and servers over the in-memory transport, in both of its forms. */
-import { assertEquals, assertInstanceOf, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+/** Clients and servers over the in-memory transport. What all transports do alike is in `transports/conformance_test.ts`. */
+import { assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import {
-  array,
-  type AuthSys,
-  bulk,
-  type BulkPlacement,
-  defineProgram,
   encodeAuthSys,
-  type Handlers,
   type IncomingCall,
   memoryPair,
   type MemoryPairOptions,
-  opaque,
-  procedure,
   ProtocolError,
   ReplyCache,
   RpcClient,
   RpcError,
   RpcServer,
   service,
-  struct,
   uint32,
-  voidType,
   type XdrMessage,
   XdrReader,
   XdrWriter,
 } from "./mod.ts";
+import { STORE, Store } from "./_testing/store.ts";
 import { decodeReplyHeader, encodeCallHeader } from "./wire/rpc_message.ts";
-
-const DATA_BYTES_MAX = 1 << 20;
-
-const placement: Omit<BulkPlacement, "into"> = {
-  headBytes: 8,
-  locate(results) {
-    if (results.byteLength < 8) return undefined;
-    return { offset: 8, length: new DataView(results.buffer, results.byteOffset).getUint32(4) };
-  },
-};
-
-const STORE = defineProgram({
-  name: "STORE",
-  number: 0x20000099,
-  version: 2,
-  procedures: {
-    PUT: procedure({
-      number: 1,
-      args: struct({ name: opaque(64), data: bulk(DATA_BYTES_MAX), after: uint32 }),
-      results: uint32,
-      idempotent: false,
-    }),
-    GET: procedure({
-      number: 2,
-      args: opaque(64),
-      results: struct({ tag: uint32, data: bulk(DATA_BYTES_MAX), after: uint32 }),
-      idempotent: true,
-      placement,
-    }),
-    SUM: procedure({ number: 3, args: array(uint32, 100_000), results: uint32, idempotent: true }),
-    FAIL: procedure({ number: 4, args: uint32, results: voidType, idempotent: false }),
-    WHO: procedure({ number: 5, args: voidType, results: uint32, idempotent: true }),
-  },
-});
-
-class Store {
-  readonly data = new Map<string, Uint8Array>();
-  puts = 0;
-  credentials: (AuthSys | undefined)[] = [];
-  wait: Promise<void> | undefined;
-
-  readonly handlers: Handlers<typeof STORE.procedures> = {
-    PUT: ({ name, data, after }) => {
-      this.puts++;
-      const joined = Uint8Array.from(data.flatMap((piece) => [...piece]));
-      this.data.set(name.join(), joined);
-      const value = joined.byteLength + after;
-      return this.wait === undefined ? value : this.wait.then(() => value);
-    },
-    GET: (name, context) => {
-      const found = this.data.get(name.join()) ?? new Uint8Array(0);
-      const memory = context.allocateBulk(found.byteLength + 10);
-      memory.bytes.set(found);
-      return { tag: 7, data: [memory.bytes.subarray(0, found.byteLength)], after: 9 };
-    },
-    SUM: (numbers) => numbers.reduce((sum, number) => sum + number, 0),
-    FAIL: (how) => {
-      if (how === 0) throw new Error("broken");
-      if (how === 1) return Promise.reject(new Error("broken later"));
-      throw new RpcError("AUTH_ERROR", { authStatus: 5 });
-    },
-    WHO: (_, { credential }) => {
-      this.credentials.push(credential);
-      return credential?.uid ?? 65534;
-    },
-  };
-}
 
 interface Setup {
   store: Store;
@@ -113,45 +37,8 @@ async function withServer(options: MemoryPairOptions, body: (setup: Setup) => Pr
   await body({ store, server, client: new RpcClient(transport, { program: STORE }), errors });
 }
 
-function pattern(length: number): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
-}
-
-const { PUT, GET, SUM, FAIL, WHO } = STORE.procedures;
+const { PUT, SUM, FAIL, WHO } = STORE.procedures;
 const name = new TextEncoder().encode("a file");
-
-for (const form of ["linear", "reduced"] as const) {
-  Deno.test(`calls with bulk items, ${form}`, () =>
-    withServer({ bulk: form }, async ({ client }) => {
-      await client.ping();
-      for (const length of [0, 1, 3, 4, 1000, 1021, 4096, 100_003]) {
-        const data = pattern(length);
-        const file = { name, data: length === 0 ? [] : [data], after: 2 };
-        assertEquals(await client.call(PUT, file), length + 2);
-
-        const into = new Uint8Array(length + 100);
-        const placed = await client.call(GET, name, { into });
-        assertEquals([placed.tag, placed.after], [7, 9]);
-        assertEquals(into.subarray(0, length), data);
-        if (length > 0) assertStrictEquals(placed.data[0].buffer, into.buffer);
-
-        const own = await client.call(GET, name);
-        assertEquals(Uint8Array.from(own.data.flatMap((piece) => [...piece])), data);
-      }
-    }));
-
-  Deno.test(`long arguments without a bulk item, ${form}`, () =>
-    withServer({ bulk: form }, async ({ client }) => {
-      const numbers = Array.from({ length: 5000 }, (_, i) => i);
-      assertEquals(await client.call(SUM, numbers), 5000 * 4999 / 2);
-    }));
-
-  Deno.test(`results too large for the memory given, ${form}`, () =>
-    withServer({ bulk: form }, async ({ client }) => {
-      await client.call(PUT, { name, data: [pattern(100)], after: 0 });
-      await assertRejects(() => client.call(GET, name, { into: new Uint8Array(99) }));
-    }));
-}
 
 Deno.test("refusals by status", () =>
   withServer({}, async ({ client, errors }) => {

@@ -1,0 +1,106 @@
+/**
+ * A small RPC program for tests.
+ *
+ * @module
+ */
+import {
+  array,
+  type AuthSys,
+  bulk,
+  type BulkPlacement,
+  defineProgram,
+  type Handlers,
+  opaque,
+  procedure,
+  RpcError,
+  struct,
+  uint32,
+  voidType,
+} from "../mod.ts";
+
+const DATA_BYTES_MAX = 1 << 20;
+
+const placement: Omit<BulkPlacement, "into"> = {
+  headBytes: 8,
+  locate(results) {
+    if (results.byteLength < 8) return undefined;
+    return { offset: 8, length: new DataView(results.buffer, results.byteOffset).getUint32(4) };
+  },
+};
+
+/** A program with every kind of procedure that transports must carry. */
+export const STORE = defineProgram({
+  name: "STORE",
+  number: 0x20000099,
+  version: 2,
+  procedures: {
+    PUT: procedure({
+      number: 1,
+      args: struct({ name: opaque(64), data: bulk(DATA_BYTES_MAX), after: uint32 }),
+      results: uint32,
+      idempotent: false,
+    }),
+    GET: procedure({
+      number: 2,
+      args: opaque(64),
+      results: struct({ tag: uint32, data: bulk(DATA_BYTES_MAX), after: uint32 }),
+      idempotent: true,
+      placement,
+    }),
+    SUM: procedure({ number: 3, args: array(uint32, 100_000), results: uint32, idempotent: true }),
+    FAIL: procedure({ number: 4, args: uint32, results: voidType, idempotent: false }),
+    WHO: procedure({ number: 5, args: voidType, results: uint32, idempotent: true }),
+  },
+});
+
+/** Its handlers, and what they saw. */
+export class Store {
+  /** By name. */
+  readonly data = new Map<string, Uint8Array>();
+  puts = 0;
+  readonly credentials: (AuthSys | undefined)[] = [];
+  /** Answers to PUT wait for it. */
+  wait: Promise<void> | undefined;
+
+  readonly handlers: Handlers<typeof STORE.procedures> = {
+    PUT: ({ name, data, after }) => {
+      this.puts++;
+      const joined = join(data);
+      this.data.set(name.join(), joined);
+      const value = joined.byteLength + after;
+      return this.wait === undefined ? value : this.wait.then(() => value);
+    },
+    GET: (name, context) => {
+      const found = this.data.get(name.join()) ?? new Uint8Array(0);
+      const memory = context.allocateBulk(found.byteLength + 10);
+      memory.bytes.set(found);
+      return { tag: 7, data: [memory.bytes.subarray(0, found.byteLength)], after: 9 };
+    },
+    SUM: (numbers) => numbers.reduce((sum, number) => sum + number, 0),
+    FAIL: (how) => {
+      if (how === 0) throw new Error("broken");
+      if (how === 1) return Promise.reject(new Error("broken later"));
+      throw new RpcError("AUTH_ERROR", { authStatus: 5 });
+    },
+    WHO: (_, { credential }) => {
+      this.credentials.push(credential);
+      return credential?.uid ?? 65534;
+    },
+  };
+}
+
+/** Bytes that differ from their neighbours. */
+export function pattern(length: number): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
+}
+
+/** The pieces of a bulk item in one. */
+export function join(pieces: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.byteLength, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.byteLength;
+  }
+  return whole;
+}

@@ -1,0 +1,145 @@
+/** What every transport must do alike. */
+import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { join, pattern, STORE, Store } from "../_testing/store.ts";
+import { streamPair } from "../_testing/stream_pair.ts";
+import {
+  type ClientTransport,
+  encodeAuthSys,
+  memoryPair,
+  ReplyCache,
+  RpcClient,
+  RpcServer,
+  type ServerTransport,
+  service,
+} from "../mod.ts";
+import { TcpClientTransport } from "./tcp_client.ts";
+import { TcpServerTransport } from "./tcp_server.ts";
+
+type Pair = { client: ClientTransport; server: ServerTransport };
+
+const transports: Record<string, () => Pair | Promise<Pair>> = {
+  "memory, linear": () => memoryPair({ bulk: "linear" }),
+  "memory, reduced": () => memoryPair({ bulk: "reduced" }),
+};
+for (const chunkBytes of [1, 7, 1448, 1 << 20]) {
+  transports[`tcp, ${chunkBytes} bytes at once`] = () => {
+    const [left, right] = streamPair({ chunkBytes });
+    return { client: new TcpClientTransport(left), server: new TcpServerTransport(right) };
+  };
+}
+
+const { PUT, GET, SUM, FAIL, WHO } = STORE.procedures;
+
+for (const [name, connect] of Object.entries(transports)) {
+  const withClient = async (body: (client: RpcClient, store: Store) => Promise<void>): Promise<void> => {
+    const store = new Store();
+    const dispatcher = new RpcServer({ services: [service(STORE, store.handlers)], replyCache: new ReplyCache() });
+    const { client, server } = await connect();
+    dispatcher.serve(server);
+    try {
+      await body(new RpcClient(client, { program: STORE }), store);
+    } finally {
+      await client.close();
+    }
+    await server.closed;
+  };
+  const file = new TextEncoder().encode("a file");
+
+  Deno.test(`${name}: bulk items of every size, both ways`, () =>
+    withClient(async (client) => {
+      await client.ping();
+      for (const length of [0, 1, 3, 4, 1000, 1021, 4095, 4096, 4097, 8192, 8193, 100_003]) {
+        const data = pattern(length);
+        const put = { name: file, data: length === 0 ? [] : [data], after: 2 };
+        assertEquals(await client.call(PUT, put), length + 2);
+
+        for (const room of [length, length + 100]) {
+          const into = new Uint8Array(room);
+          const placed = await client.call(GET, file, { into });
+          assertEquals([placed.tag, placed.after], [7, 9]);
+          assertEquals(into.subarray(0, length), data);
+          assertEquals(into.subarray(length), new Uint8Array(room - length));
+          if (length > 0) assertStrictEquals(placed.data[0].buffer, into.buffer);
+        }
+        if (length > 4000) continue;
+        const own = await client.call(GET, file);
+        assertEquals(join(own.data), data);
+      }
+    }));
+
+  Deno.test(`${name}: bulk items in lent memory`, () =>
+    withClient(async (client) => {
+      const lent = client.transport.allocateBulk(20_000);
+      assertEquals(lent.bytes.byteLength, 20_000);
+      lent.bytes.set(pattern(20_000));
+      assertEquals(await client.call(PUT, { name: file, data: [lent.bytes.subarray(5, 15_000)], after: 0 }), 14_995);
+      lent.bytes.fill(0);
+      await client.call(GET, file, { into: lent.bytes.subarray(3) });
+      assertEquals(lent.bytes.subarray(3, 14_998), pattern(20_000).subarray(5, 15_000));
+      lent.release();
+    }));
+
+  Deno.test(`${name}: long arguments and refusals`, () =>
+    withClient(async (client) => {
+      for (const count of [10, 900, 1030, 2500, 20_000]) {
+        const numbers = Array.from({ length: count }, (_, i) => i);
+        assertEquals(await client.call(SUM, numbers), count * (count - 1) / 2);
+      }
+      await assertRejects(() => client.call(FAIL, 0), Error, "SYSTEM_ERR");
+      await assertRejects(() => client.call(FAIL, 2), Error, "AUTH_ERROR");
+      const credential = encodeAuthSys({ uid: 5, gid: 1 });
+      assertEquals(await client.call(WHO, undefined, { credential }), 5);
+    }));
+
+  Deno.test(`${name}: many calls at once, with their own answers`, () =>
+    withClient(async (client) => {
+      const files = Array.from(
+        { length: 200 },
+        (_, i) => ({ name: Uint8Array.of(i), data: [pattern(i * 61)], after: i }),
+      );
+      files[0].data = [];
+      const lengths = await Promise.all(files.map((put) => client.call(PUT, put)));
+      assertEquals(lengths, files.map((_, i) => i * 62));
+      const buffers = files.map((_, i) => new Uint8Array(i * 61));
+      await Promise.all(files.map((put, i) => client.call(GET, put.name, { into: buffers[i] })));
+      for (const [i, buffer] of buffers.entries()) assertEquals(buffer, pattern(i * 61));
+    }));
+
+  Deno.test(`${name}: results too large for the memory given`, () =>
+    withClient(async (client) => {
+      await client.call(PUT, { name: file, data: [pattern(100)], after: 0 });
+      await assertRejects(() => client.call(GET, file, { into: new Uint8Array(99) }));
+    }));
+
+  Deno.test(`${name}: an aborted call rejects with the reason, the others go on`, () =>
+    withClient(async (client, store) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      store.wait = promise;
+      const controller = new AbortController();
+      const put = { name: file, data: [pattern(20_000)], after: 0 };
+      const aborted = assertRejects(() => client.call(PUT, put, { signal: controller.signal }), Error, "enough");
+      await client.ping();
+      controller.abort(new Error("enough"));
+      await aborted;
+      resolve();
+      assertEquals(await client.call(PUT, put), 20_000);
+      await assertRejects(() => client.call(PUT, put, { signal: controller.signal }), Error, "enough");
+    }));
+
+  Deno.test(`${name}: the end of the connection ends every call`, () =>
+    withClient(async (client, store) => {
+      store.wait = new Promise(() => {});
+      const calls = Array.from({ length: 50 }, (_, i) =>
+        client.call(PUT, { name: Uint8Array.of(i), data: [], after: 0 }));
+      const ends = Promise.allSettled(calls);
+      await client.ping().catch(() => {});
+      await client.transport.close();
+      for (const end of await ends) {
+        assert(end.status === "rejected");
+      }
+      await assertRejects(() =>
+        client.ping()
+      );
+      await client.transport.close();
+    }));
+}
