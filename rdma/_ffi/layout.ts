@@ -1,0 +1,55 @@
+/**
+ * Layouts shared with the engine: the completion ring (`ring.rs`), work requests and connection facts (`abi.rs`). All words are 32 bits wide, in the machine's byte order.
+ *
+ * @module
+ */
+
+/** Word of the ring that holds the producer's count. */
+export const RING_TAIL_WORD = 0;
+/** Word of the ring that holds the consumer's count. */
+export const RING_HEAD_WORD = 16;
+/** Words in front of the ring's entries. */
+export const RING_HEADER_WORDS = 32;
+/** Words of an entry: tag, kind, status, slot, bytes, detail, aux low, aux high. */
+export const RING_ENTRY_WORDS = 8;
+
+/** What a ring entry tells. */
+export const EntryKind = { Send: 1, Receive: 2, Established: 3, Request: 4, Stream: 5, Closed: 6 } as const;
+
+/** Words of a work request in front of its elements: opcode and flags and count, slot, STag, STag to invalidate, offset low, offset high. */
+export const WORK_WORDS = 6;
+/** Words of an element: STag, length, address low, address high. */
+export const SGE_WORDS = 4;
+/** Elements of a scatter/gather list at the most. */
+export const SGES_MAX = 1024;
+/** Opcodes of a work request. */
+export const WorkOpcode = { Receive: 0, Send: 1, Write: 2, Read: 3 } as const;
+/** Flags of a work request. */
+export const WorkFlag = { Signalled: 1, Invalidate: 2, Solicited: 4 } as const;
+
+/** Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision. */
+export const SETTINGS_WORDS = 7;
+/** Bytes of connection facts: 8 words, two addresses as text of 64 bytes, private data of 512. */
+export const FACTS_BYTES = 32 + 64 + 64 + 512;
+
+/** Names of the device's counters, in the order in which `weft_counters` writes them. */
+export const COUNTERS = [
+  "bytesPlaced",
+  "bytesStaged",
+  "bytesStagedLarge",
+  "bytesSent",
+  "bytesInlined",
+  "fpdusSent",
+  "fpdusReceived",
+  "receiveCalls",
+  "sendCalls",
+  "epollCalls",
+  "wakeups",
+  "backgroundTurns",
+  "connections",
+  "terminatesSent",
+  "terminatesReceived",
+  "protectionErrors",
+  "startupFailures",
+  "regions",
+] as const;

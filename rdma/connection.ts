@@ -1,0 +1,290 @@
+/**
+ * What queue pairs and streams have in common: posting work in batches, and getting its completions.
+ *
+ * @module
+ */
+import { EntryKind, FACTS_BYTES, SGE_WORDS, SGES_MAX, WORK_WORDS, WorkFlag } from "./_ffi/layout.ts";
+import type { RingEntry } from "./completion_queue.ts";
+import type { Device } from "./device.ts";
+import { check, codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
+
+/** Work of one connection that may be outstanding; the engine has the same limit for each direction. */
+export const WORK_MAX = 16 * 1024;
+
+/** How a work request can end. */
+export type CompletionStatus = "success" | "flushed" | RdmaErrorCode;
+
+/** The name of an engine status as completions have it. */
+function completionStatus(status: number): CompletionStatus {
+  return status === 0 ? "success" : status === STATUS_FLUSHED ? "flushed" : codeOf(status);
+}
+
+const STATUS_CLOSED = -6;
+const STATUS_FLUSHED = -7;
+
+/** How a work request ended. */
+export interface WorkCompletion {
+  /** "success", "flushed" (the connection ended first), or the code of the error. */
+  status: CompletionStatus;
+  /** Bytes received, read, written or sent. */
+  byteLength: number;
+  /** The STag that the peer invalidated with its Send. */
+  invalidatedStag?: number;
+}
+
+/** Called once for a work request, when it is done. */
+export type Completed = (completion: WorkCompletion) => void;
+
+/** What is known of an established connection. */
+export interface ConnectionFacts {
+  revision: number;
+  crc: boolean;
+  inboundReadDepth: number;
+  outboundReadDepth: number;
+  localAddress: string;
+  localPort: number;
+  remoteAddress: string;
+  remotePort: number;
+  /** The peer's private data of the MPA start-up. */
+  privateData: Uint8Array;
+}
+
+/** Reads a connection's facts. */
+export function readFacts(device: Device, handle: number): ConnectionFacts {
+  const bytes = new Uint8Array(FACTS_BYTES);
+  check(device.native.weft_facts(handle, bytes));
+  const [revision, crc, ird, ord, localPort, remotePort, length] = new Uint32Array(bytes.buffer, 0, 8);
+  const text = (at: number) => {
+    const field = bytes.subarray(at, at + 64);
+    return new TextDecoder().decode(field.subarray(0, field.indexOf(0)));
+  };
+  return {
+    revision,
+    crc: crc !== 0,
+    inboundReadDepth: ird,
+    outboundReadDepth: ord,
+    localAddress: text(32),
+    localPort,
+    remoteAddress: text(96),
+    remotePort,
+    privateData: bytes.slice(160, 160 + length),
+  };
+}
+
+interface Work {
+  done: Completed | undefined;
+  /** Keeps the memory alive until the work is done. */
+  memory: unknown;
+}
+
+/** Base of {@linkcode QueuePair} and {@linkcode Stream}. */
+export abstract class Connection implements AsyncDisposable {
+  /** The device that it belongs to. */
+  readonly device: Device;
+  /** Resolves when it has ended and every completion was delivered: `undefined` for an orderly end, else why. Never rejects. */
+  readonly closed: Promise<RdmaError | undefined>;
+  /** Its number in ring entries. */
+  protected readonly tag: number;
+  #handle: number;
+  #resolveClosed: (error: RdmaError | undefined) => void;
+  #work: (Work | undefined)[] = [];
+  #free: number[] = [];
+  #outstanding = 0;
+  #words: Uint32Array<ArrayBuffer> = new Uint32Array(256);
+  #used = 0;
+  #batch: number[] = [];
+  #ended = false;
+  #closing = false;
+  #facts: ConnectionFacts | undefined;
+
+  /** For the device's use. */
+  constructor(device: Device, tag: number, handle: number) {
+    this.device = device;
+    this.tag = tag;
+    this.#handle = handle;
+    const { promise, resolve } = Promise.withResolvers<RdmaError | undefined>();
+    this.closed = promise;
+    this.#resolveClosed = resolve;
+  }
+
+  /** The engine's handle. */
+  get handle(): number {
+    return this.#handle;
+  }
+
+  /** Facts of the established connection. */
+  get facts(): ConnectionFacts {
+    return this.#facts ??= readFacts(this.device, this.#handle);
+  }
+
+  /** The peer's address. */
+  get remoteAddress(): string {
+    return this.facts.remoteAddress;
+  }
+  /** The peer's port. */
+  get remotePort(): number {
+    return this.facts.remotePort;
+  }
+  /** Our address. */
+  get localAddress(): string {
+    return this.facts.localAddress;
+  }
+  /** Our port. */
+  get localPort(): number {
+    return this.facts.localPort;
+  }
+
+  /** Whether work can no longer be posted. */
+  get isClosed(): boolean {
+    return this.#ended || this.#closing;
+  }
+
+  /** Begins a work request; `sge` follows `count` times. Returns its slot. */
+  protected begin(
+    opcode: number,
+    flags: number,
+    count: number,
+    done: Completed | undefined,
+    memory: unknown,
+    stag = 0,
+    address = 0n,
+    invalidate = 0,
+  ): void {
+    if (this.isClosed) throw new RdmaError("Closed");
+    if (count > SGES_MAX) throw new RangeError(`at most ${SGES_MAX} elements`);
+    if (this.#outstanding >= WORK_MAX) throw new RdmaError("Exhausted", { message: "too much work is outstanding" });
+    const need = this.#used + WORK_WORDS + count * SGE_WORDS;
+    if (need > this.#words.length) this.#grow(need);
+    // Unsignalled work is reported only when it fails or is flushed; its slot would never come back, so all work is signalled here.
+    const slot = this.#free.pop() ?? this.#work.push(undefined) - 1;
+    this.#work[slot] = { done, memory };
+    this.#outstanding++;
+    if (this.#used === 0) this.device.dirty(this);
+    this.#batch.push(slot);
+    const words = this.#words;
+    let at = this.#used;
+    words[at++] = opcode | ((flags | WorkFlag.Signalled) << 8) | (count << 16);
+    words[at++] = slot;
+    words[at++] = stag;
+    words[at++] = invalidate;
+    if (address === 0n) {
+      words[at++] = 0;
+      words[at++] = 0;
+    } else {
+      words[at++] = Number(address & 0xffff_ffffn);
+      words[at++] = Number(address >> 32n);
+    }
+    this.#used = at;
+  }
+
+  /** Appends an element to the work request that was begun. */
+  protected sge(stag: number, address: number, lengthBytes: number): void {
+    const words = this.#words;
+    let at = this.#used;
+    words[at++] = stag;
+    words[at++] = lengthBytes;
+    words[at++] = address >>> 0;
+    words[at++] = (address / 2 ** 32) >>> 0;
+    this.#used = at;
+  }
+
+  #grow(need: number): void {
+    const words = new Uint32Array(Math.max(need, this.#words.length * 2));
+    words.set(this.#words.subarray(0, this.#used));
+    this.#words = words;
+  }
+
+  /** Hands what was posted to the engine. For the device, at the end of a batch. */
+  flush(): void {
+    const count = this.#used;
+    if (count === 0) return;
+    this.#used = 0;
+    const batch = this.#batch;
+    const status = this.#ended ? STATUS_CLOSED : this.device.native.weft_post(this.#handle, this.#words, count);
+    if (status < 0) {
+      // The connection has ended natively; its Closed entry is on its way. Or the request was malformed: then only the caller can know.
+      for (const slot of batch) {
+        this.complete(slot, { status: status === -6 ? "Flushed" : codeOf(status), byteLength: 0 });
+      }
+    }
+    batch.length = 0;
+  }
+
+  /** Handles a ring entry of this connection. For the device. */
+  handleEntry(entry: RingEntry): void {
+    switch (entry.kind) {
+      case EntryKind.Send:
+      case EntryKind.Receive:
+        this.complete(entry.slot, {
+          status: completionStatus(entry.status),
+          byteLength: entry.bytes,
+          invalidatedStag: entry.detail === 0 ? undefined : entry.detail,
+        });
+        break;
+      case EntryKind.Established:
+        this.established?.(undefined);
+        break;
+      case EntryKind.Closed:
+        this.handleClosed(entry);
+        break;
+    }
+  }
+
+  /** Set while a connect waits for its outcome. */
+  established: ((error: RdmaError | undefined) => void) | undefined;
+
+  private complete(slot: number, completion: WorkCompletion): void {
+    const work = this.#work[slot];
+    if (work === undefined) return;
+    this.#work[slot] = undefined;
+    this.#free.push(slot);
+    this.#outstanding--;
+    work.done?.(completion);
+  }
+
+  private handleClosed(entry: RingEntry): void {
+    if (this.#ended) return;
+    const code = codeOf(entry.status);
+    let error: RdmaError | undefined;
+    if (code !== "Ok" && !(code === "Aborted" && this.#closing)) {
+      const privateData = code === "Rejected" ? readFacts(this.device, this.#handle).privateData : undefined;
+      error = new RdmaError(code, { terminate: unpackTerminate(entry.detail), privateData });
+    }
+    this.end(error ?? undefined, code);
+  }
+
+  private end(error: RdmaError | undefined, code: RdmaErrorCode): void {
+    // The facts outlive the handle: a peer's address is asked for after its connection.
+    if (this.established === undefined) void this.facts;
+    this.#ended = true;
+    this.flush();
+    this.device.release(this.tag, this.#handle);
+    this.established?.(error ?? new RdmaError(code === "Ok" ? "Closed" : code));
+    this.#resolveClosed(error);
+  }
+
+  /** Sends what is queued, then ends the connection. Resolves when it has ended and every completion was delivered. */
+  async close(): Promise<void> {
+    if (!this.isClosed) {
+      this.flush();
+      this.#closing = true;
+      this.device.native.weft_close(this.#handle);
+      this.device.kick();
+    }
+    await this.closed;
+  }
+
+  /** Ends the connection at once, with a reset. Outstanding work completes as "Flushed". */
+  abort(): void {
+    if (this.#ended) return;
+    this.flush();
+    this.#closing = true;
+    this.device.native.weft_abort(this.#handle);
+    this.device.kick();
+  }
+
+  /** The same as {@linkcode close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,339 @@
+/**
+ * Devices: an instance of the engine, where everything else of the verbs begins.
+ *
+ * @module
+ */
+import { COUNTERS, EntryKind, SETTINGS_WORDS } from "./_ffi/layout.ts";
+import { type Native, openLibrary } from "./_ffi/library.ts";
+import { CompletionQueue, type PollingOptions, type RingEntry } from "./completion_queue.ts";
+import type { Connection } from "./connection.ts";
+import { check, codeOf, RdmaError } from "./errors.ts";
+import { ConnectionRequest, Listener, type ListenOptions, type StartupOptions } from "./listener.ts";
+import { ProtectionDomain } from "./protection_domain.ts";
+import { QueuePair } from "./queue_pair.ts";
+import { Stream } from "./stream.ts";
+
+/** RDMA Read depths that are offered unless told otherwise. */
+const READ_DEPTH = 64;
+
+/** What the engine counts; each number only grows, `regions` apart. */
+export type DeviceCounters = Record<typeof COUNTERS[number], number>;
+
+/** Where to connect to. */
+export interface ConnectOptions extends StartupOptions {
+  hostname: string;
+  port: number;
+  /** Ask for MPA peer-to-peer mode (RFC 6581), so that either side may speak first. Default: true. */
+  peerToPeer?: boolean;
+  /** The MPA revision to ask for, 2 by default. */
+  revision?: 1 | 2;
+  /** Called before anything can arrive: the place to post receives. */
+  onReady?: (qp: QueuePair) => void;
+  signal?: AbortSignal;
+}
+
+/**
+ * An instance of the core, with a background thread that serves the peers' one-sided operations while JavaScript is busy or asleep.
+ *
+ * The event loop stays alive while there is a connection or a listener.
+ */
+export class Device implements AsyncDisposable {
+  /** The engine's functions. */
+  readonly native: Native;
+  /** The engine's handle. */
+  readonly handle: number;
+  /** Scratch space for results of native calls. */
+  readonly out: Float64Array<ArrayBuffer> = new Float64Array(4);
+  readonly #queue: CompletionQueue;
+  readonly #endpoints: (Connection | ListenOptions | undefined)[] = [undefined];
+  readonly #freeTags: number[] = [];
+  readonly #listeners = new Set<Listener>();
+  readonly #dirty: Connection[] = [];
+  #flushScheduled = false;
+  #inBatch = false;
+  #domains = 0;
+  #open = true;
+
+  private constructor(native: Native, polling: PollingOptions | undefined) {
+    this.native = native;
+    check(native.weft_device_open(this.out));
+    const [handle, wakeFd, ringAddress, ringBytes] = this.out;
+    this.handle = handle;
+    this.#queue = new CompletionQueue(native, {
+      handle,
+      wakeFd,
+      ringAddress,
+      ringBytes,
+      polling,
+      handler: (entry) => this.#handle(entry),
+      batchEnd: () => this.#flush(),
+    });
+  }
+
+  /** Opens a device. The native library is loaded at the first one. */
+  static open(options: { libraryPath?: string; polling?: PollingOptions } = {}): Device {
+    return new Device(openLibrary(options.libraryPath), options.polling);
+  }
+
+  /** Whether it can be used. */
+  get open(): boolean {
+    return this.#open;
+  }
+
+  /** Itself, where it is open. Throws `TypeError` otherwise. */
+  usable(): this {
+    if (!this.#open) throw new TypeError("the device is closed");
+    return this;
+  }
+
+  /** A new protection domain. */
+  allocateProtectionDomain(): ProtectionDomain {
+    return new ProtectionDomain(this.usable(), ++this.#domains);
+  }
+
+  /** Everything counted so far. */
+  counters(): DeviceCounters {
+    const values = new Float64Array(COUNTERS.length);
+    check(this.usable().native.weft_counters(this.handle, values, values.length));
+    return Object.fromEntries(COUNTERS.map((name, i) => [name, values[i]])) as DeviceCounters;
+  }
+
+  /** Encodes connection settings for the engine. */
+  settings(
+    options: Partial<StartupOptions> & { stream?: boolean; peerToPeer?: boolean; revision?: number },
+  ): Uint32Array<ArrayBuffer> {
+    const words = new Uint32Array(SETTINGS_WORDS);
+    words[0] = options.stream ? 1 : 0;
+    words[1] = options.crc === undefined ? 2 : Number(options.crc);
+    words[2] = options.pd?.id ?? 0;
+    words[3] = options.inboundReadDepth ?? READ_DEPTH;
+    words[4] = options.outboundReadDepth ?? READ_DEPTH;
+    words[5] = Number(options.peerToPeer ?? true);
+    words[6] = options.revision ?? 2;
+    return words;
+  }
+
+  /**
+   * Connects by iWARP. Rejects with {@linkcode RdmaError}: `ConnectionRefused`, `Unreachable`, `TimedOut`, `NotIwarp`, `Rejected` (with the peer's private
+   * data), `Incompatible`; with the signal's reason when aborted.
+   */
+  async connect(options: ConnectOptions): Promise<QueuePair> {
+    const privateData = options.privateData ?? new Uint8Array(0);
+    if (privateData.byteLength > 508) throw new RangeError("private data has at most 508 bytes");
+    const settings = this.settings({ ...options });
+    return await this.#connect(options, settings, privateData, (tag, handle) => new QueuePair(this, tag, handle));
+  }
+
+  /** Connects by plain TCP. Rejects as {@linkcode connect} does. */
+  async connectStream(options: { hostname: string; port: number; signal?: AbortSignal }): Promise<Stream> {
+    const settings = this.settings({ stream: true });
+    return await this.#connect(options, settings, new Uint8Array(0), (tag, handle) => new Stream(this, tag, handle));
+  }
+
+  async #connect<C extends Connection>(
+    options: { hostname: string; port: number; signal?: AbortSignal; onReady?: (qp: C & QueuePair) => void },
+    settings: Uint32Array<ArrayBuffer>,
+    privateData: Uint8Array,
+    make: (tag: number, handle: number) => C,
+  ): Promise<C> {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const { native, handle, out } = this.usable();
+    const tag = this.reserve();
+    const host = new TextEncoder().encode(options.hostname);
+    const status = native.weft_connect(
+      handle,
+      host,
+      host.byteLength,
+      options.port,
+      tag,
+      settings,
+      privateData as Uint8Array<ArrayBuffer>,
+      privateData.byteLength,
+      out,
+    );
+    if (status < 0) {
+      this.unreserve(tag);
+      throw new RdmaError(codeOf(status));
+    }
+    const connection = make(tag, out[0]);
+    this.attach(tag, connection);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    connection.established = (error) => {
+      connection.established = undefined;
+      if (error !== undefined) return reject(error);
+      options.onReady?.(connection as C & QueuePair);
+      resolve();
+    };
+    const abort = () => connection.abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    this.kick();
+    try {
+      await promise;
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error instanceof RdmaError && error.message.length > 0
+        ? new RdmaError(error.code, {
+          message: `cannot connect to ${options.hostname}:${options.port}: ${error.message}`,
+          privateData: error.privateData,
+        })
+        : error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+    return connection;
+  }
+
+  /**
+   * Listens for iWARP and plain TCP on one port.
+   *
+   * @throws {Deno.errors.AddrInUse | Deno.errors.PermissionDenied | RdmaError}
+   */
+  listen(options: ListenOptions): Listener {
+    const { native, handle, out } = this.usable();
+    const hostname = options.hostname ?? "127.0.0.1";
+    const host = new TextEncoder().encode(hostname === "localhost" ? "127.0.0.1" : hostname);
+    const tag = this.reserve();
+    const status = native.weft_listen(handle, host, host.byteLength, options.port, tag, out);
+    if (status < 0) {
+      this.unreserve(tag);
+      throw listenError(status, native.weft_last_errno(), `${hostname}:${options.port}`);
+    }
+    this.#endpoints[tag] = options;
+    this.#queue.ref();
+    const listener = new Listener(this, { hostname, port: out[1], tag, handle: out[0] });
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  /** For {@linkcode Listener.close}. */
+  releaseListener(tag: number, handle: number): void {
+    if (this.#open) this.native.weft_listener_close(handle);
+    // The tag stays taken: requests that are in the ring still name it.
+    this.#endpoints[tag] = undefined;
+    this.#queue.unref();
+  }
+
+  /** Takes a number for a connection or listener. */
+  reserve(): number {
+    return this.#freeTags.pop() ?? this.#endpoints.push(undefined) - 1;
+  }
+
+  /** Gives a number back that was never used. */
+  unreserve(tag: number): void {
+    this.#freeTags.push(tag);
+  }
+
+  /** Has entries with `tag` delivered to a connection, which keeps the event loop alive. */
+  attach(tag: number, connection: Connection): void {
+    this.#endpoints[tag] = connection;
+    this.#queue.ref();
+  }
+
+  /** Forgets a connection that has ended. */
+  release(tag: number, handle: number): void {
+    this.#endpoints[tag] = undefined;
+    this.#freeTags.push(tag);
+    this.native.weft_release(handle);
+    this.#queue.unref();
+  }
+
+  /** A connection has work to hand to the engine at the end of this batch, or turn. */
+  dirty(connection: Connection): void {
+    this.#dirty.push(connection);
+    if (this.#inBatch || this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    queueMicrotask(() => {
+      this.#flushScheduled = false;
+      this.#flush();
+    });
+  }
+
+  /** A completion is due soon: poll for a while. */
+  expect(): void {
+    if (!this.#inBatch) this.#queue.kick();
+  }
+
+  /** Something was done that has consequences in the ring. */
+  kick(): void {
+    this.#queue.kick();
+  }
+
+  #flush(): void {
+    this.#inBatch = false;
+    const dirty = this.#dirty;
+    for (let i = 0; i < dirty.length; i++) dirty[i].flush();
+    dirty.length = 0;
+  }
+
+  #handle(entry: RingEntry): void {
+    this.#inBatch = true;
+    const endpoint = this.#endpoints[entry.tag];
+    switch (entry.kind) {
+      case EntryKind.Request: {
+        const { onRequest } = (endpoint ?? {}) as ListenOptions;
+        const request = new ConnectionRequest(this, entry.aux);
+        if (onRequest === undefined) request.reject();
+        else onRequest(request);
+        break;
+      }
+      case EntryKind.Stream:
+        this.#acceptStream(entry.aux, (endpoint ?? {}) as ListenOptions);
+        break;
+      default:
+        (endpoint as Connection | undefined)?.handleEntry(entry);
+    }
+  }
+
+  #acceptStream(handle: number, { onStream }: ListenOptions): void {
+    if (onStream === undefined) {
+      this.native.weft_reject(handle, new Uint8Array(0), 0);
+      return;
+    }
+    const tag = this.reserve();
+    const stream = new Stream(this, tag, handle);
+    if (this.native.weft_accept(handle, tag, this.settings({ stream: true }), new Uint8Array(0), 0) < 0) {
+      this.unreserve(tag);
+      this.native.weft_release(handle);
+      return;
+    }
+    this.attach(tag, stream);
+    onStream(stream);
+  }
+
+  /** Closes every listener, resets every connection and ends the background thread. */
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    for (const listener of this.#listeners) await listener.close();
+    const ends: Promise<unknown>[] = [];
+    for (const endpoint of this.#endpoints) {
+      if (endpoint !== undefined && "abort" in endpoint) {
+        endpoint.abort();
+        ends.push(endpoint.closed);
+      }
+    }
+    this.#queue.drain();
+    await Promise.all(ends);
+    this.#open = false;
+    this.#queue.close();
+    this.native.weft_device_close(this.handle);
+  }
+
+  /** The same as {@linkcode close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function listenError(status: number, errno: number, address: string): Error {
+  switch (errno) {
+    case 98:
+      return new Deno.errors.AddrInUse(`cannot listen on ${address}: address already in use`);
+    case 99:
+      return new Deno.errors.AddrNotAvailable(`cannot listen on ${address}: no such address on this host`);
+    case 13:
+      return new Deno.errors.PermissionDenied(`cannot listen on ${address}: permission denied`);
+    default:
+      return new RdmaError(codeOf(status), { message: `cannot listen on ${address} (errno ${errno})` });
+  }
+}

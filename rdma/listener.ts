@@ -1,0 +1,145 @@
+/**
+ * Listeners, and the requests that they bring.
+ *
+ * @module
+ */
+import { type ConnectionFacts, readFacts } from "./connection.ts";
+import type { Device } from "./device.ts";
+import { check, RdmaError } from "./errors.ts";
+import type { ProtectionDomain } from "./protection_domain.ts";
+import { QueuePair } from "./queue_pair.ts";
+import type { Stream } from "./stream.ts";
+
+/** How a listener is set up. */
+export interface ListenOptions {
+  /** An IP address; the default is 127.0.0.1. */
+  hostname?: string;
+  /** 0: any free port. */
+  port: number;
+  /** A peer asks for an iWARP connection: accept or reject it, now or later. Without this they are rejected. */
+  onRequest?: (request: ConnectionRequest) => void;
+  /** A peer opened a plain TCP connection. Without this they are closed. */
+  onStream?: (stream: Stream) => void;
+}
+
+/** MPA start-up, from either side. */
+export interface StartupOptions {
+  pd: ProtectionDomain;
+  /** For the peer; at most 508 bytes. */
+  privateData?: Uint8Array;
+  /** Whether to ask for CRCs. The default: with other hosts only. */
+  crc?: boolean;
+  /** RDMA Reads of the peer's to serve at once. */
+  inboundReadDepth?: number;
+  /** RDMA Reads of ours to have outstanding. */
+  outboundReadDepth?: number;
+}
+
+/** A listening port that takes iWARP and plain TCP. */
+export class Listener implements AsyncDisposable {
+  /** The address listened on. */
+  readonly hostname: string;
+  /** The port. */
+  readonly port: number;
+  readonly #device: Device;
+  readonly #tag: number;
+  readonly #handle: number;
+  #closed = false;
+
+  /** Use {@linkcode Device.listen}. */
+  constructor(device: Device, options: { hostname: string; port: number; tag: number; handle: number }) {
+    this.#device = device;
+    this.hostname = options.hostname;
+    this.port = options.port;
+    this.#tag = options.tag;
+    this.#handle = options.handle;
+  }
+
+  /** Stops listening. Connections that it brought go on. */
+  close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      this.#device.releaseListener(this.#tag, this.#handle);
+    }
+    return Promise.resolve();
+  }
+
+  /** The same as {@linkcode close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** A peer's wish for an iWARP connection. */
+export class ConnectionRequest {
+  readonly #device: Device;
+  readonly #handle: number;
+  readonly #facts: ConnectionFacts;
+  #answered = false;
+
+  /** For the device's use. */
+  constructor(device: Device, handle: number) {
+    this.#device = device;
+    this.#handle = handle;
+    this.#facts = readFacts(device, handle);
+  }
+
+  /** What the peer sent with it. */
+  get privateData(): Uint8Array {
+    return this.#facts.privateData;
+  }
+  /** The peer's address. */
+  get remoteAddress(): string {
+    return this.#facts.remoteAddress;
+  }
+  /** The peer's port. */
+  get remotePort(): number {
+    return this.#facts.remotePort;
+  }
+
+  /**
+   * Accepts. `onReady` is called with the queue pair before anything can arrive on it: the place to post receives.
+   *
+   * @throws {RdmaError} `Closed` where the peer has gone meanwhile
+   */
+  accept(options: StartupOptions & { onReady?: (qp: QueuePair) => void }): Promise<QueuePair> {
+    this.#answer();
+    const device = this.#device;
+    const tag = device.reserve();
+    const qp = new QueuePair(device, tag, this.#handle);
+    const privateData = options.privateData ?? new Uint8Array(0);
+    const status = device.native.weft_accept(
+      this.#handle,
+      tag,
+      device.settings(options),
+      privateData as Uint8Array<ArrayBuffer>,
+      privateData.byteLength,
+    );
+    if (status < 0) {
+      device.unreserve(tag);
+      device.native.weft_release(this.#handle);
+      return Promise.reject(new RdmaError("Closed", { message: "the peer has gone" }));
+    }
+    device.attach(tag, qp);
+    // No other thread delivers to JavaScript, so receives posted here precede whatever comes.
+    options.onReady?.(qp);
+    qp.flush();
+    device.kick();
+    return Promise.resolve(qp);
+  }
+
+  /** Refuses, with private data for the peer. */
+  reject(privateData: Uint8Array = new Uint8Array(0)): void {
+    this.#answer();
+    const { native } = this.#device;
+    check(
+      Math.min(0, native.weft_reject(this.#handle, privateData as Uint8Array<ArrayBuffer>, privateData.byteLength)) &&
+        0,
+    );
+  }
+
+  #answer(): void {
+    if (this.#answered) throw new TypeError("the request was answered already");
+    this.#answered = true;
+  }
+}

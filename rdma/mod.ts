@@ -1,0 +1,35 @@
+/**
+ * RDMA verbs over software iWARP: no adapter, no kernel module, no root.
+ *
+ * @example Write into the memory of another process
+ * ```ts
+ * import { Access, Device } from "./mod.ts";
+ *
+ * await using device = Device.open();
+ * const pd = device.allocateProtectionDomain();
+ * const target = pd.allocate(4096, Access.RemoteWrite);
+ * await using listener = device.listen({ port: 0, onRequest: (request) => void request.accept({ pd }) });
+ *
+ * await using qp = await device.connect({ hostname: "127.0.0.1", port: listener.port, pd });
+ * const source = pd.register(new TextEncoder().encode("straight into place"));
+ * await qp.write([{ region: source, offset: 0, length: source.byteLength }], target);
+ * ```
+ *
+ * @module
+ */
+export { Device } from "./device.ts";
+export type { ConnectOptions, DeviceCounters } from "./device.ts";
+export { ConnectionRequest, Listener } from "./listener.ts";
+export type { ListenOptions, StartupOptions } from "./listener.ts";
+export { ProtectionDomain } from "./protection_domain.ts";
+export { Access, findRegion, MemoryRegion, MemoryWindow } from "./memory_region.ts";
+export { BufferPool } from "./buffer_pool.ts";
+export type { PooledBuffer } from "./buffer_pool.ts";
+export { Connection } from "./connection.ts";
+export type { Completed, CompletionStatus, ConnectionFacts, WorkCompletion } from "./connection.ts";
+export { QueuePair } from "./queue_pair.ts";
+export type { RemoteMemory, Sge, WorkRequest } from "./queue_pair.ts";
+export { Stream } from "./stream.ts";
+export type { PollingOptions } from "./completion_queue.ts";
+export { describeTerminate, RdmaError } from "./errors.ts";
+export type { RdmaErrorCode, TerminateInfo } from "./errors.ts";

@@ -1,0 +1,524 @@
+//! The C ABI that `rdma/_ffi/symbols.ts` declares.
+//!
+//! Handles and lengths cross as `f64` (integers below 2^53), because a fresh bigint costs more than the call. Every body runs in [`boundary!`], which turns a panic into
+//! [`Status::Panic`]. Results are negative [`Status`] values on failure; outputs are written on success only. Buffers are the caller's and used during the call
+//! only, except registered and posted memory, which stays in use until deregistered or completed.
+use std::cell::Cell;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use weft_proto::StartupOptions;
+
+use crate::conn::{Conn, Options};
+use crate::device::{Device, CONNS, DEVICES, LISTENERS};
+use crate::listener::{Listener, CONNECTIONS_MAX};
+use crate::rx::ReceiveWork;
+use crate::status::Status;
+use crate::tx::{Operation, SendWork, Sge, Sges};
+
+/// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
+pub const ABI_VERSION: u32 = 1;
+/// Words of a work request in front of its scatter/gather elements.
+pub const WORK_WORDS: usize = 6;
+/// Words of a scatter/gather element.
+pub const SGE_WORDS: usize = 4;
+/// Elements of a scatter/gather list at the most.
+pub const SGES_MAX: usize = 1024;
+/// The longest message (RFC 5041 §5.1: message offsets have 32 bits).
+pub const MESSAGE_BYTES_MAX: u64 = u32::MAX as u64;
+/// Bytes that `weft_facts` writes.
+pub const FACTS_BYTES: usize = 32 + 64 + 64 + 512;
+
+thread_local! {
+    static LAST_ERRNO: Cell<i32> = const { Cell::new(0) };
+}
+
+fn set_errno(code: i32) {
+    LAST_ERRNO.with(|cell| cell.set(code));
+}
+
+macro_rules! boundary {
+    ($body:block) => {{
+        let run = || -> Result<i32, Status> { $body };
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+            Ok(Ok(value)) => value,
+            Ok(Err(status)) => status as i32,
+            Err(_) => Status::Panic as i32,
+        }
+    }};
+}
+
+fn device(handle: f64) -> Result<Arc<Device>, Status> {
+    DEVICES.get(handle as u64).ok_or(Status::BadHandle)
+}
+
+fn conn(handle: f64) -> Result<Arc<Conn>, Status> {
+    CONNS.get(handle as u64).ok_or(Status::BadHandle)
+}
+
+fn length(value: f64) -> Result<u64, Status> {
+    if value >= 0.0 && value <= 9_007_199_254_740_991.0 && value.fract() == 0.0 {
+        Ok(value as u64)
+    } else {
+        Err(Status::Invalid)
+    }
+}
+
+/// # Safety
+/// `pointer` is null with `count` 0, or names `count` readable elements during the call.
+unsafe fn input<'a, T>(pointer: *const T, count: usize) -> Result<&'a [T], Status> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() || !pointer.is_aligned() {
+        return Err(Status::Invalid);
+    }
+    // SAFETY: by this function's contract.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
+}
+
+/// # Safety
+/// `pointer` names `N` writable elements during the call.
+unsafe fn output<T: Copy, const N: usize>(pointer: *mut T, values: [T; N]) -> Result<(), Status> {
+    if pointer.is_null() || !pointer.is_aligned() {
+        return Err(Status::Invalid);
+    }
+    // SAFETY: by this function's contract.
+    unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), pointer, N) };
+    Ok(())
+}
+
+/// The ABI's version.
+#[no_mangle]
+pub extern "C" fn weft_abi_version() -> u32 {
+    ABI_VERSION
+}
+
+/// The errno behind the last [`Status::System`] of this thread.
+#[no_mangle]
+pub extern "C" fn weft_last_errno() -> i32 {
+    LAST_ERRNO.with(Cell::get)
+}
+
+/// The address of a buffer, for memory that JavaScript keeps in place.
+#[no_mangle]
+pub extern "C" fn weft_address(buffer: *const u8) -> f64 {
+    buffer as usize as f64
+}
+
+/// Opens a device. `out`: handle, wake descriptor (the caller's), ring address, ring bytes.
+///
+/// # Safety
+/// `out` has room for 4 values.
+#[no_mangle]
+pub unsafe extern "C" fn weft_device_open(out: *mut f64) -> i32 {
+    boundary!({
+        let (device, fd) = Device::open().map_err(|error| {
+            set_errno(error.raw_os_error().unwrap_or(0));
+            Status::System
+        })?;
+        let (address, bytes) = device.ring.memory();
+        let mut handle = 0;
+        DEVICES
+            .insert_with(|new| {
+                handle = new;
+                device
+            })
+            .ok_or(Status::Exhausted)?;
+        // SAFETY: the caller vouches for `out`.
+        unsafe { output(out, [handle as f64, f64::from(fd), address as usize as f64, bytes as f64]) }?;
+        Ok(0)
+    })
+}
+
+/// Closes a device: aborts its connections, closes its listeners, ends its thread. The ring's memory is gone when this returns.
+#[no_mangle]
+pub extern "C" fn weft_device_close(handle: f64) -> i32 {
+    boundary!({
+        let device = DEVICES.remove(handle as u64).ok_or(Status::BadHandle)?;
+        device.close();
+        Ok(0)
+    })
+}
+
+/// Makes progress on this thread, spinning up to `spin_ns` for something to happen; returns how many ring entries are ready.
+#[no_mangle]
+pub extern "C" fn weft_progress(handle: f64, spin_ns: u32) -> i32 {
+    boundary!({ Ok(device(handle)?.progress(u64::from(spin_ns)).min(i32::MAX as u32) as i32) })
+}
+
+/// Announces that this thread goes to sleep. 1: it must not, entries are ready.
+#[no_mangle]
+pub extern "C" fn weft_arm(handle: f64) -> i32 {
+    boundary!({ Ok(i32::from(device(handle)?.arm())) })
+}
+
+/// Copies the first `count` counters out; returns how many there are.
+///
+/// # Safety
+/// `out` has room for `count` values.
+#[no_mangle]
+pub unsafe extern "C" fn weft_counters(handle: f64, out: *mut f64, count: u32) -> i32 {
+    boundary!({
+        let mut values = device(handle)?.counters.snapshot();
+        values.push(device(handle)?.memory.len() as u64);
+        for (i, value) in values.iter().enumerate().take(count as usize) {
+            // SAFETY: the caller vouches for `count` values.
+            unsafe { output(out.add(i), [*value as f64]) }?;
+        }
+        Ok(values.len() as i32)
+    })
+}
+
+/// Allocates and registers zeroed memory. `out`: STag, address.
+///
+/// # Safety
+/// `out` has room for 2 values.
+#[no_mangle]
+pub unsafe extern "C" fn weft_memory_allocate(handle: f64, pd: u32, bytes: f64, access: u32, out: *mut f64) -> i32 {
+    boundary!({
+        let region = device(handle)?.memory.allocate(pd, length(bytes)?, access)?;
+        // SAFETY: the caller vouches for `out`.
+        unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
+        Ok(0)
+    })
+}
+
+/// Registers memory in place. `out`: STag, address.
+///
+/// # Safety
+/// `buffer` names `bytes` bytes that stay in place until `weft_memory_invalidate`; `out` has room for 2 values.
+#[no_mangle]
+pub unsafe extern "C" fn weft_memory_register(
+    handle: f64,
+    pd: u32,
+    buffer: *mut u8,
+    bytes: f64,
+    access: u32,
+    out: *mut f64,
+) -> i32 {
+    boundary!({
+        let bytes = length(bytes)?;
+        if buffer.is_null() && bytes > 0 {
+            return Err(Status::Invalid);
+        }
+        let region = device(handle)?.memory.register(pd, buffer as usize as u64, bytes, access)?;
+        // SAFETY: the caller vouches for `out`.
+        unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
+        Ok(0)
+    })
+}
+
+/// Binds a window to a part of a region. `out`: STag, address.
+///
+/// # Safety
+/// `out` has room for 2 values.
+#[no_mangle]
+pub unsafe extern "C" fn weft_memory_bind(
+    handle: f64,
+    stag: u32,
+    offset: f64,
+    bytes: f64,
+    access: u32,
+    out: *mut f64,
+) -> i32 {
+    boundary!({
+        let region = device(handle)?.memory.bind(stag, length(offset)?, length(bytes)?, access)?;
+        // SAFETY: the caller vouches for `out`.
+        unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
+        Ok(0)
+    })
+}
+
+/// Invalidates a region or window; nobody touches its memory through this STag once this has returned.
+#[no_mangle]
+pub extern "C" fn weft_memory_invalidate(handle: f64, stag: u32) -> i32 {
+    boundary!({
+        device(handle)?.memory.invalidate(stag).ok_or(Status::BadHandle)?;
+        Ok(0)
+    })
+}
+
+fn host_text(bytes: &[u8]) -> Result<String, Status> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Status::Invalid)?;
+    Ok(text.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
+/// Listens on an address given as text (an IP address). `out`: handle, port. `Status::System` tells more in `weft_last_errno`.
+///
+/// # Safety
+/// `host` has `host_length` bytes; `out` room for 2 values.
+#[no_mangle]
+pub unsafe extern "C" fn weft_listen(
+    handle: f64,
+    host: *const u8,
+    host_length: u32,
+    port: u32,
+    tag: u32,
+    out: *mut f64,
+) -> i32 {
+    boundary!({
+        let device = device(handle)?;
+        // SAFETY: the caller vouches for `host`.
+        let host = host_text(unsafe { input(host, host_length as usize) }?)?;
+        let ip = host.parse().map_err(|_| Status::Invalid)?;
+        let address = SocketAddr::new(ip, u16::try_from(port).map_err(|_| Status::Invalid)?);
+        let mut failure = 0;
+        let listener = LISTENERS.try_insert_with(|new| match Listener::new(new, &device, &address, tag) {
+            Ok(listener) => Some(listener),
+            Err(code) => {
+                failure = code;
+                None
+            }
+        });
+        let Some(listener) = listener else {
+            set_errno(failure);
+            return Err(if failure == 0 { Status::Exhausted } else { Status::System });
+        };
+        if !listener.watch() {
+            LISTENERS.remove(listener.handle);
+            return Err(Status::System);
+        }
+        // SAFETY: the caller vouches for `out`.
+        unsafe { output(out, [listener.handle as f64, f64::from(listener.address.port())]) }?;
+        Ok(0)
+    })
+}
+
+/// Stops listening.
+#[no_mangle]
+pub extern "C" fn weft_listener_close(handle: f64) -> i32 {
+    boundary!({
+        let listener = LISTENERS.remove(handle as u64).ok_or(Status::BadHandle)?;
+        Ok(listener.close() as i32)
+    })
+}
+
+/// # Safety
+/// `options` has 7 words: stream, crc (0 off, 1 on, 2 with other hosts), protection domain, IRD, ORD, peer-to-peer, revision.
+unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, Status> {
+    // SAFETY: by this function's contract.
+    let words = unsafe { input(options, 7) }?;
+    let [stream, crc, pd, ird, ord, peer_to_peer, revision] = words else { return Err(Status::Invalid) };
+    let depth = |n: &u32| u16::try_from(*n).map_err(|_| Status::Invalid);
+    Ok(Options {
+        stream: *stream != 0,
+        crc: *crc,
+        pd: *pd,
+        startup: StartupOptions {
+            revision: u8::try_from(*revision).map_err(|_| Status::Invalid)?,
+            crc: false,
+            ird: depth(ird)?,
+            ord: depth(ord)?,
+            peer_to_peer: *peer_to_peer != 0,
+            private_data: private_data.to_vec(),
+        },
+    })
+}
+
+/// Begins to connect; `out`: handle. An `Established` or `Closed` entry with `tag` follows.
+///
+/// # Safety
+/// `host` and `private_data` have the lengths beside them; `settings` has 7 words, see `options`; `out` room for a value.
+#[no_mangle]
+pub unsafe extern "C" fn weft_connect(
+    handle: f64,
+    host: *const u8,
+    host_length: u32,
+    port: u32,
+    tag: u32,
+    settings: *const u32,
+    private_data: *const u8,
+    private_data_length: u32,
+    out: *mut f64,
+) -> i32 {
+    boundary!({
+        let device = device(handle)?;
+        // SAFETY: the caller vouches for the buffers.
+        let (host, options) = unsafe {
+            let private_data = input(private_data, private_data_length as usize)?;
+            (host_text(input(host, host_length as usize)?)?, options(settings, private_data)?)
+        };
+        let port = u16::try_from(port).map_err(|_| Status::Invalid)?;
+        if device.connections() >= CONNECTIONS_MAX {
+            return Err(Status::Exhausted);
+        }
+        let conn = CONNS.insert_with(|new| Conn::connect(new, &device, tag, options)).ok_or(Status::Exhausted)?;
+        // SAFETY: the caller vouches for `out`.
+        unsafe { output(out, [conn.handle as f64]) }?;
+        match host.parse() {
+            Ok(ip) => conn.resolved(&[SocketAddr::new(ip, port)]),
+            Err(_) => {
+                // The system's resolver may block for seconds; it gets a thread of its own, and the connect's deadline bounds the wait.
+                let spawned = std::thread::Builder::new().name("weft-resolve".into()).spawn(move || {
+                    let addresses: Vec<_> =
+                        (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+                    conn.resolved(&addresses);
+                });
+                if spawned.is_err() {
+                    return Err(Status::Exhausted);
+                }
+            }
+        }
+        Ok(0)
+    })
+}
+
+/// Accepts a requested connection or takes a stream; its entries carry `tag` from now on.
+///
+/// # Safety
+/// `settings` has 7 words, see `options`; `private_data` has the length beside it.
+#[no_mangle]
+pub unsafe extern "C" fn weft_accept(
+    handle: f64,
+    tag: u32,
+    settings: *const u32,
+    private_data: *const u8,
+    private_data_length: u32,
+) -> i32 {
+    boundary!({
+        // SAFETY: the caller vouches for the buffers.
+        let options = unsafe { options(settings, input(private_data, private_data_length as usize)?) }?;
+        Ok(conn(handle)?.accept(tag, &options) as i32)
+    })
+}
+
+/// Refuses a requested connection, or closes a stream.
+///
+/// # Safety
+/// `private_data` has the length beside it.
+#[no_mangle]
+pub unsafe extern "C" fn weft_reject(handle: f64, private_data: *const u8, private_data_length: u32) -> i32 {
+    boundary!({
+        // SAFETY: the caller vouches for the buffer.
+        let private_data = unsafe { input(private_data, private_data_length as usize) }?;
+        Ok(conn(handle)?.reject(private_data) as i32)
+    })
+}
+
+/// What is known of a connection. `out`, `FACTS_BYTES` long: 8 words (revision, crc, IRD, ORD, local port, remote port, private data length, 0), the local and
+/// the remote address as text of 64 bytes each, padded with zeros, and the private data.
+///
+/// # Safety
+/// `out` has room for `FACTS_BYTES` bytes, aligned to 4.
+#[no_mangle]
+pub unsafe extern "C" fn weft_facts(handle: f64, out: *mut u8) -> i32 {
+    boundary!({
+        let facts = conn(handle)?.facts();
+        let mut bytes = Vec::with_capacity(FACTS_BYTES);
+        let port = |address: Option<SocketAddr>| address.map_or(0, |a| u32::from(a.port()));
+        let words = [
+            u32::from(facts.revision),
+            u32::from(facts.crc),
+            u32::from(facts.ird),
+            u32::from(facts.ord),
+            port(facts.local),
+            port(facts.remote),
+            facts.private_data.len() as u32,
+            0,
+        ];
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_ne_bytes()));
+        for (address, end) in [(facts.local, 96), (facts.remote, 160)] {
+            if let Some(address) = address {
+                bytes.extend_from_slice(address.ip().to_string().as_bytes());
+            }
+            bytes.resize(end, 0);
+        }
+        bytes.extend_from_slice(&facts.private_data);
+        bytes.resize(FACTS_BYTES, 0);
+        if out.is_null() {
+            return Err(Status::Invalid);
+        }
+        // SAFETY: the caller vouches for FACTS_BYTES bytes at `out`.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), out, FACTS_BYTES) };
+        Ok(0)
+    })
+}
+
+fn decode(
+    words: &[u32],
+    stream: bool,
+    sends: &mut Vec<SendWork>,
+    receives: &mut Vec<ReceiveWork>,
+) -> Result<(), Status> {
+    let mut rest = words;
+    while !rest.is_empty() {
+        let Some((head, tail)) = rest.split_first_chunk::<WORK_WORDS>() else { return Err(Status::Invalid) };
+        let [kind, slot, stag, invalidate, to_low, to_high] = *head;
+        let (opcode, flags, count) = (kind & 0xff, kind >> 8 & 0xff, (kind >> 16) as usize);
+        if count > SGES_MAX {
+            return Err(Status::Invalid);
+        }
+        let Some((list, after)) = tail.split_at_checked(count * SGE_WORDS) else { return Err(Status::Invalid) };
+        rest = after;
+        let mut sges = Sges::default();
+        for element in list.chunks_exact(SGE_WORDS) {
+            let [stag, length, low, high] = *element else { return Err(Status::Invalid) };
+            sges.push(Sge { stag, length, address: u64::from(high) << 32 | u64::from(low) });
+        }
+        if sges.total > MESSAGE_BYTES_MAX {
+            return Err(Status::Invalid);
+        }
+        let to = u64::from(to_high) << 32 | u64::from(to_low);
+        let operation = match (opcode, stream) {
+            (0, _) => {
+                receives.push(ReceiveWork::new(slot, sges));
+                continue;
+            }
+            (1, false) => {
+                Operation::Send { invalidate: (flags & 2 != 0).then_some(invalidate), solicited: flags & 4 != 0 }
+            }
+            (1, true) => Operation::Stream,
+            (2, false) => Operation::Write { stag, to },
+            (3, false) if count <= 1 => Operation::Read { stag, to },
+            _ => return Err(Status::Invalid),
+        };
+        sends.push(SendWork::new(slot, flags & 1 != 0, operation, sges));
+    }
+    Ok(())
+}
+
+/// Posts a batch of work requests. Each is 6 words (opcode 0 receive, 1 send, 2 write, 3 read | flags << 8: 1 signalled, 2 invalidate, 4 solicited | element count << 16;
+/// slot; remote STag; STag to invalidate; remote tagged offset, low and high) and 4 for each element (STag, length, address low and high). All or none are taken.
+///
+/// # Safety
+/// `words` has `count` words. Memory named with STag 0 stays in place until the request completes.
+#[no_mangle]
+pub unsafe extern "C" fn weft_post(handle: f64, words: *const u32, count: u32) -> i32 {
+    boundary!({
+        let conn = conn(handle)?;
+        // SAFETY: the caller vouches for the words.
+        let words = unsafe { input(words, count as usize) }?;
+        let (mut sends, mut receives) = (Vec::new(), Vec::new());
+        decode(words, conn.is_stream(), &mut sends, &mut receives)?;
+        Ok(conn.post(sends, receives) as i32)
+    })
+}
+
+/// Closes a connection once everything posted has been sent. A `Closed` entry follows.
+#[no_mangle]
+pub extern "C" fn weft_close(handle: f64) -> i32 {
+    boundary!({
+        conn(handle)?.close();
+        Ok(0)
+    })
+}
+
+/// Resets a connection. Its outstanding work is flushed and a `Closed` entry follows.
+#[no_mangle]
+pub extern "C" fn weft_abort(handle: f64) -> i32 {
+    boundary!({
+        conn(handle)?.abort();
+        Ok(0)
+    })
+}
+
+/// Gives a connection's handle back, after its `Closed` entry.
+#[no_mangle]
+pub extern "C" fn weft_release(handle: f64) -> i32 {
+    boundary!({
+        let conn = CONNS.remove(handle as u64).ok_or(Status::BadHandle)?;
+        conn.abort();
+        Ok(0)
+    })
+}

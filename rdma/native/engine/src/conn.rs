@@ -1,0 +1,850 @@
+//! One TCP connection from its first byte to its last: connect or accept, MPA start-up (RFC 5044 §7, RFC 6581), then a queue pair or a plain stream, then its end.
+//!
+//! Whoever holds the lock drives. Others leave a note in `ready` and go on; the holder looks there again after unlocking.
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+use weft_proto::{
+    private_data_len, Established, FrameKind, Initiator, Responder, Role, Rtr, StartupError, StartupOptions, Terminate,
+    TerminateCode, FRAME_HEADER_LEN,
+};
+
+use crate::device::Device;
+use crate::lock;
+use crate::ring::{Entry, EntryKind};
+use crate::rx::{Context, ReceiveEnd, ReceiveWork, Rx};
+use crate::socket::{self, Transfer};
+use crate::status::Status;
+use crate::tx::{Operation, SendEnd, SendError, SendWork, Sges, Tx};
+
+/// The socket may have something to read.
+pub const READABLE: u32 = 1;
+/// The socket may take more.
+pub const WRITABLE: u32 = 2;
+/// The peer has ended its direction, or the connection is gone.
+pub const ENDING: u32 = 4;
+
+/// Work requests of one kind that may be posted at once.
+pub const POSTED_MAX: usize = 16 * 1024;
+/// How long TCP may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the peer may take to answer an MPA request.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer that connected may take to say what it wants.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the peer may take to close its side once we have closed ours.
+const ENDING_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a graceful close may take to send what is queued while the peer takes nothing.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most payload of an FPDU: a multiple of a cache line that leaves room for the DDP header in MPA's 16-bit length.
+const PAYLOAD_LOCAL: usize = 65_472;
+/// To another host: what every adapter takes (a Chelsio T6 wants FPDUs of at most 16 KiB).
+const PAYLOAD_REMOTE: usize = 16_320;
+
+/// Where in its life a connection is.
+enum Phase {
+    /// The name is being looked up.
+    Resolving,
+    /// TCP is connecting.
+    Connecting,
+    /// The MPA request is out.
+    AwaitReply(Initiator, Vec<u8>),
+    /// Accepted; the first bytes will tell what it is.
+    Peeking,
+    /// The MPA request is coming in.
+    AwaitRequest(Vec<u8>),
+    /// The application is to accept or reject; a stream has no responder.
+    Requested(Option<Box<Responder>>),
+    /// In use.
+    Open,
+    /// To be closed once everything posted has been done.
+    Draining,
+    /// Our side is closed, or closes behind a Terminate; waiting for the peer's.
+    Ending,
+    /// Gone.
+    Closed,
+}
+
+/// What the application wants of a connection.
+#[derive(Clone)]
+pub struct Options {
+    /// Plain TCP instead of iWARP.
+    pub stream: bool,
+    /// MPA start-up.
+    pub startup: StartupOptions,
+    /// Whether CRCs are asked for: 0 no, 1 yes, 2 only of other hosts.
+    pub crc: u32,
+    /// Protection domain.
+    pub pd: u32,
+}
+
+/// What is known of an established connection.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// MPA revision, 0 for a stream.
+    pub revision: u8,
+    /// FPDUs carry CRCs.
+    pub crc: bool,
+    /// Inbound RDMA Read depth.
+    pub ird: u16,
+    /// Outbound RDMA Read depth.
+    pub ord: u16,
+    /// The peer's private data.
+    pub private_data: Vec<u8>,
+    /// Our address.
+    pub local: Option<SocketAddr>,
+    /// The peer's.
+    pub remote: Option<SocketAddr>,
+}
+
+struct Inner {
+    fd: Option<OwnedFd>,
+    phase: Phase,
+    options: Option<Options>,
+    facts: Facts,
+    out: Vec<u8>,
+    rx: Rx,
+    tx: Tx,
+    stream: bool,
+    /// JavaScript knows of it and is owed a Closed entry.
+    announced: bool,
+    listener: u32,
+    cause: Status,
+    detail: u32,
+    finished_sending: bool,
+    deadline: Option<Instant>,
+    blocked: bool,
+}
+
+/// A connection.
+pub struct Conn {
+    /// Its handle.
+    pub handle: u64,
+    /// Whose it is.
+    pub device: Arc<Device>,
+    tag: AtomicU32,
+    stream: AtomicBool,
+    ready: AtomicU32,
+    inner: Mutex<Inner>,
+}
+
+fn is_local(local: &SocketAddr, remote: &SocketAddr) -> bool {
+    remote.ip().is_loopback() || local.ip() == remote.ip()
+}
+
+fn connect_status(code: i32) -> Status {
+    match code {
+        libc::ECONNREFUSED => Status::Refused,
+        libc::ETIMEDOUT => Status::TimedOut,
+        _ => Status::Unreachable,
+    }
+}
+
+impl Conn {
+    fn new(handle: u64, device: &Arc<Device>, tag: u32, phase: Phase, fd: Option<OwnedFd>) -> Arc<Self> {
+        let rx = Rx::new(0, device.memory.large_writable(0));
+        let inner = Inner {
+            fd,
+            phase,
+            options: None,
+            facts: Facts::default(),
+            out: Vec::new(),
+            rx,
+            tx: Tx::new(),
+            stream: false,
+            announced: false,
+            listener: 0,
+            cause: Status::Ok,
+            detail: 0,
+            finished_sending: false,
+            deadline: None,
+            blocked: false,
+        };
+        Arc::new(Self {
+            handle,
+            device: Arc::clone(device),
+            tag: AtomicU32::new(tag),
+            stream: AtomicBool::new(false),
+            ready: AtomicU32::new(0),
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// Begins a connection to `address`, or to a name that is still being looked up (`None`: `resolved` follows).
+    pub fn connect(handle: u64, device: &Arc<Device>, tag: u32, options: Options) -> Arc<Self> {
+        let conn = Self::new(handle, device, tag, Phase::Resolving, None);
+        let mut inner = lock(&conn.inner);
+        inner.announced = true;
+        inner.options = Some(options);
+        inner.deadline = Some(Instant::now() + CONNECT_TIMEOUT);
+        drop(inner);
+        device.watch_deadline(&conn);
+        conn
+    }
+
+    /// The address to connect to is known, or that there is none.
+    pub fn resolved(self: &Arc<Self>, addresses: &[SocketAddr]) {
+        let mut inner = lock(&self.inner);
+        if !matches!(inner.phase, Phase::Resolving) {
+            return;
+        }
+        let mut last = libc::EHOSTUNREACH;
+        for address in addresses {
+            match socket::connect(address).and_then(|fd| self.device.watch(&fd, self.handle).map(|()| fd)) {
+                Ok(fd) => {
+                    inner.facts.remote = Some(*address);
+                    inner.fd = Some(fd);
+                    inner.phase = Phase::Connecting;
+                    return;
+                }
+                Err(error) => last = error.raw_os_error().unwrap_or(last),
+            }
+        }
+        self.fail(&mut inner, connect_status(last), last as u32, None);
+        drop(inner);
+        self.device.signal();
+    }
+
+    /// Takes over a connection that a listener accepted.
+    pub fn accepted(handle: u64, device: &Arc<Device>, fd: OwnedFd, remote: SocketAddr, listener: u32) -> Arc<Self> {
+        let local = socket::local_address(&fd).ok();
+        socket::tune(&fd, local.is_some_and(|local| is_local(&local, &remote)));
+        let conn = Self::new(handle, device, 0, Phase::Peeking, Some(fd));
+        let mut inner = lock(&conn.inner);
+        inner.facts.local = local;
+        inner.facts.remote = Some(remote);
+        inner.listener = listener;
+        inner.deadline = Some(Instant::now() + REQUEST_TIMEOUT);
+        drop(inner);
+        device.watch_deadline(&conn);
+        conn
+    }
+
+    /// Puts the socket into the device's epoll set. Separate from `accepted`, because an event may come at once and must find the handle.
+    pub fn watch(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.fd.as_ref().is_some_and(|fd| self.device.watch(fd, self.handle).is_ok())
+    }
+
+    /// JavaScript's number for the connection.
+    pub fn tag(&self) -> u32 {
+        self.tag.load(Ordering::Relaxed)
+    }
+
+    /// Notes events and handles them, unless somebody is at it, who then will. Returns whether payload or completions moved.
+    pub fn run(self: &Arc<Self>, events: u32) -> bool {
+        self.ready.fetch_or(events, Ordering::SeqCst);
+        let mut moved = false;
+        while self.ready.load(Ordering::SeqCst) != 0 {
+            let mut inner = match self.inner.try_lock() {
+                Ok(inner) => inner,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return moved,
+            };
+            let ready = self.ready.swap(0, Ordering::SeqCst);
+            moved |= self.turn(&mut inner, ready);
+        }
+        moved
+    }
+
+    /// Runs `f` on the connection's state, then whatever others noted meanwhile.
+    fn with<R>(self: &Arc<Self>, f: impl FnOnce(&Self, &mut Inner) -> R) -> R {
+        let result = {
+            let mut inner: MutexGuard<'_, Inner> = lock(&self.inner);
+            f(self, &mut inner)
+        };
+        self.run(0);
+        result
+    }
+
+    /// Ends the connection after a panic in its code: what its state is, is unknown.
+    pub fn fail_after_panic(&self) {
+        let mut inner = lock(&self.inner);
+        if let Some(fd) = &inner.fd {
+            socket::reset_on_close(fd);
+        }
+        inner.cause = Status::Panic;
+        self.finish(&mut inner);
+    }
+
+    fn turn(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
+        let mut moved = false;
+        // Phases follow one another within a turn: an edge is reported once.
+        loop {
+            let again = match inner.phase {
+                Phase::Resolving | Phase::Closed => false,
+                Phase::Connecting => self.turn_connecting(inner, ready),
+                Phase::Peeking => self.turn_peeking(inner),
+                Phase::AwaitReply(..) | Phase::AwaitRequest(_) => self.turn_startup(inner),
+                Phase::Requested(_) => {
+                    if ready & ENDING != 0 {
+                        self.finish(inner);
+                    }
+                    false
+                }
+                Phase::Open | Phase::Draining => {
+                    moved |= self.turn_open(inner, ready);
+                    false
+                }
+                Phase::Ending => {
+                    self.turn_ending(inner);
+                    false
+                }
+            };
+            if !again {
+                return moved;
+            }
+        }
+    }
+
+    fn turn_connecting(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
+        let (Some(fd), Some(options), Some(remote)) = (&inner.fd, inner.options.clone(), inner.facts.remote) else {
+            return false;
+        };
+        if ready & (WRITABLE | ENDING) == 0 {
+            return false;
+        }
+        if let Err(error) = socket::take_error(fd) {
+            let code = error.raw_os_error().unwrap_or(libc::EIO);
+            self.fail(inner, connect_status(code), code as u32, None);
+            return false;
+        }
+        let Ok(local) = socket::local_address(fd) else { return false };
+        let same_host = is_local(&local, &remote);
+        socket::tune(fd, same_host);
+        inner.facts.local = Some(local);
+        if options.stream {
+            self.open(inner, None, &options);
+            self.announce(inner, EntryKind::Established);
+            return true;
+        }
+        let mut startup = options.startup.clone();
+        startup.crc = options.crc == 1 || (options.crc == 2 && !same_host);
+        let (initiator, request) = Initiator::new(startup);
+        inner.out = request;
+        inner.phase = Phase::AwaitReply(initiator, Vec::new());
+        inner.deadline = Some(Instant::now() + REPLY_TIMEOUT);
+        self.device.watch_deadline(self);
+        self.flush_out(inner);
+        true
+    }
+
+    fn flush_out(&self, inner: &mut Inner) {
+        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
+        while !inner.out.is_empty() {
+            let mut vector = [libc::iovec { iov_base: inner.out.as_mut_ptr().cast(), iov_len: inner.out.len() }];
+            // SAFETY: the vector is our own buffer.
+            match unsafe { socket::send(fd, &mut vector) } {
+                Transfer::Bytes(n) => {
+                    inner.out.drain(..n);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn turn_peeking(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let Some(fd) = &inner.fd else { return false };
+        let key = weft_proto::mpa::frame::REQUEST_KEY;
+        let mut first = [0u8; 16];
+        match socket::receive_buffer(fd.as_raw_fd(), &mut first, true) {
+            Transfer::Bytes(n) if n < first.len() && first.get(..n) == key.get(..n) => {
+                socket::set_receive_low_water(fd, first.len());
+                false
+            }
+            Transfer::Bytes(_) => {
+                socket::set_receive_low_water(fd, 1);
+                if first == key {
+                    inner.phase = Phase::AwaitRequest(Vec::new());
+                    return true;
+                }
+                inner.stream = true;
+                self.stream.store(true, Ordering::Relaxed);
+                inner.phase = Phase::Requested(None);
+                inner.deadline = None;
+                self.announce_to_listener(inner, EntryKind::Stream);
+                false
+            }
+            Transfer::WouldBlock => false,
+            Transfer::End | Transfer::Failed(_) => {
+                self.device.counters.startup_failures.add(1);
+                self.finish(inner);
+                false
+            }
+        }
+    }
+
+    /// Reads one MPA frame, and not a byte more.
+    fn turn_startup(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        self.flush_out(inner);
+        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
+        loop {
+            let (kind, buffer) = match &mut inner.phase {
+                Phase::AwaitReply(_, buffer) => (FrameKind::Reply, buffer),
+                Phase::AwaitRequest(buffer) => (FrameKind::Request, buffer),
+                _ => return false,
+            };
+            let want = match buffer.first_chunk::<FRAME_HEADER_LEN>() {
+                None => FRAME_HEADER_LEN,
+                Some(header) => match private_data_len(header, kind) {
+                    Ok(length) => FRAME_HEADER_LEN + length,
+                    Err(_) => {
+                        self.startup_failed(inner, Status::NotIwarp);
+                        return false;
+                    }
+                },
+            };
+            if buffer.len() == want {
+                return match kind {
+                    FrameKind::Reply => self.reply_complete(inner),
+                    FrameKind::Request => self.request_complete(inner),
+                };
+            }
+            let mut chunk = [0u8; FRAME_HEADER_LEN + 512];
+            let room = chunk.get_mut(..(want - buffer.len()).min(FRAME_HEADER_LEN + 512)).unwrap_or(&mut []);
+            match socket::receive_buffer(fd, room, false) {
+                Transfer::Bytes(n) => buffer.extend_from_slice(room.get(..n).unwrap_or(&[])),
+                Transfer::WouldBlock => return false,
+                Transfer::End | Transfer::Failed(_) => {
+                    self.startup_failed(inner, Status::NotIwarp);
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn startup_failed(self: &Arc<Self>, inner: &mut Inner, status: Status) {
+        self.device.counters.startup_failures.add(1);
+        self.fail(inner, status, 0, None);
+    }
+
+    fn reply_complete(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let Phase::AwaitReply(initiator, buffer) = &inner.phase else { return false };
+        match initiator.handle_reply(buffer) {
+            Ok(established) => {
+                let Some(options) = inner.options.clone() else { return false };
+                self.open(inner, Some(established), &options);
+                self.announce(inner, EntryKind::Established);
+                true
+            }
+            Err(StartupError::Rejected { private_data }) => {
+                inner.facts.private_data = private_data;
+                self.startup_failed(inner, Status::Rejected);
+                false
+            }
+            Err(StartupError::Mpa(_)) => {
+                self.startup_failed(inner, Status::NotIwarp);
+                false
+            }
+            Err(_) => {
+                self.startup_failed(inner, Status::Incompatible);
+                false
+            }
+        }
+    }
+
+    fn request_complete(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let Phase::AwaitRequest(buffer) = &inner.phase else { return false };
+        match Responder::handle_request(buffer) {
+            Ok(responder) => {
+                inner.facts.private_data = responder.private_data().to_vec();
+                inner.facts.revision = responder.revision();
+                inner.phase = Phase::Requested(Some(Box::new(responder)));
+                inner.deadline = None;
+                self.announce_to_listener(inner, EntryKind::Request);
+            }
+            Err(error) => {
+                if let StartupError::Unacceptable { reply, .. } = error {
+                    inner.out = reply;
+                    self.flush_out(inner);
+                }
+                self.device.counters.startup_failures.add(1);
+                self.end_sending(inner);
+            }
+        }
+        false
+    }
+
+    /// Becomes a queue pair, or a stream.
+    fn open(self: &Arc<Self>, inner: &mut Inner, established: Option<Established>, options: &Options) {
+        inner.phase = Phase::Open;
+        inner.deadline = None;
+        self.device.counters.connections.add(1);
+        let Some(established) = established else {
+            inner.stream = true;
+            self.stream.store(true, Ordering::Relaxed);
+            inner.tx.open = true;
+            return;
+        };
+        let local = match (inner.facts.local, inner.facts.remote) {
+            (Some(local), Some(remote)) => is_local(&local, &remote),
+            _ => false,
+        };
+        inner.rx.set_domain(options.pd, self.device.memory.large_writable(options.pd));
+        inner.rx.crc = established.crc;
+        inner.tx.crc = established.crc;
+        inner.tx.ird = usize::from(established.ird);
+        inner.tx.ord = usize::from(established.ord);
+        inner.tx.payload_max = if local { PAYLOAD_LOCAL } else { PAYLOAD_REMOTE };
+        inner.tx.open = established.role == Role::Initiator;
+        inner.facts.revision = established.revision;
+        inner.facts.crc = established.crc;
+        inner.facts.ird = established.ird;
+        inner.facts.ord = established.ord;
+        inner.facts.private_data = established.private_data;
+        if established.role == Role::Initiator {
+            let operation = match established.rtr {
+                Some(Rtr::Write) => Operation::Write { stag: 0, to: 0 },
+                Some(Rtr::Read) => Operation::Read { stag: 0, to: 0 },
+                Some(Rtr::Send) => Operation::Send { invalidate: None, solicited: false },
+                None => return,
+            };
+            inner.tx.post(SendWork::new(0, false, operation, Sges::default()));
+            self.send(inner);
+        }
+    }
+
+    fn announce(&self, inner: &mut Inner, kind: EntryKind) {
+        inner.announced = true;
+        self.device.ring.push(Entry {
+            tag: self.tag(),
+            kind,
+            status: Status::Ok,
+            slot: 0,
+            bytes: 0,
+            detail: 0,
+            aux: self.handle,
+        });
+    }
+
+    fn announce_to_listener(&self, inner: &mut Inner, kind: EntryKind) {
+        let entry =
+            Entry { tag: inner.listener, kind, status: Status::Ok, slot: 0, bytes: 0, detail: 0, aux: self.handle };
+        self.device.ring.push(entry);
+    }
+
+    /// Accepts a request, or takes a stream; from now on entries carry `tag`.
+    pub fn accept(self: &Arc<Self>, tag: u32, options: &Options) -> Status {
+        self.with(|conn, inner| {
+            let Phase::Requested(responder) = &inner.phase else { return Status::Closed };
+            conn.tag.store(tag, Ordering::Relaxed);
+            if let Some(responder) = responder {
+                let mut startup = options.startup.clone();
+                let local = match (inner.facts.local, inner.facts.remote) {
+                    (Some(local), Some(remote)) => is_local(&local, &remote),
+                    _ => false,
+                };
+                startup.crc = options.crc == 1 || (options.crc == 2 && !local);
+                let (reply, established) = responder.accept(startup);
+                inner.out = reply;
+                self.flush_out(inner);
+                self.open(inner, Some(established), options);
+            } else {
+                self.open(inner, None, options);
+            }
+            inner.announced = true;
+            // what arrived while the application decided has had its edge
+            self.ready.fetch_or(READABLE, Ordering::SeqCst);
+            Status::Ok
+        })
+    }
+
+    /// Refuses a request, or closes a stream that nobody takes.
+    pub fn reject(self: &Arc<Self>, private_data: &[u8]) -> Status {
+        self.with(|conn, inner| {
+            let Phase::Requested(responder) = &inner.phase else { return Status::Closed };
+            if let Some(responder) = responder {
+                inner.out = responder.reject(private_data);
+                conn.flush_out(inner);
+            }
+            self.end_sending(inner);
+            Status::Ok
+        })
+    }
+
+    /// Whether it is plain TCP.
+    pub fn is_stream(&self) -> bool {
+        self.stream.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the connection.
+    pub fn facts(&self) -> Facts {
+        lock(&self.inner).facts.clone()
+    }
+
+    /// Queues work of both kinds and sends what can be sent.
+    pub fn post(self: &Arc<Self>, sends: Vec<SendWork>, receives: Vec<ReceiveWork>) -> Status {
+        self.with(|conn, inner| {
+            if !matches!(inner.phase, Phase::Open) {
+                return Status::Closed;
+            }
+            if inner.tx.posted() + sends.len() > POSTED_MAX || inner.rx.posted() + receives.len() > POSTED_MAX {
+                return Status::Exhausted;
+            }
+            if !receives.is_empty() && inner.stream {
+                // data may have been waiting for them
+                conn.ready.fetch_or(READABLE, Ordering::SeqCst);
+            }
+            receives.into_iter().for_each(|work| inner.rx.post(work));
+            let any = !sends.is_empty();
+            sends.into_iter().for_each(|work| inner.tx.post(work));
+            if any {
+                self.send(inner);
+            }
+            Status::Ok
+        })
+    }
+
+    /// Closes after everything posted has been sent.
+    pub fn close(self: &Arc<Self>) {
+        self.with(|_, inner| match inner.phase {
+            Phase::Open => {
+                inner.phase = Phase::Draining;
+                inner.deadline = Some(Instant::now() + DRAIN_TIMEOUT);
+                self.device.watch_deadline(self);
+                self.drained(inner);
+            }
+            Phase::Draining | Phase::Ending | Phase::Closed => {}
+            _ => {
+                inner.cause = Status::Aborted;
+                self.finish(inner);
+            }
+        });
+    }
+
+    /// Ends the connection at once, with a reset.
+    pub fn abort(self: &Arc<Self>) {
+        self.with(|_, inner| {
+            if !matches!(inner.phase, Phase::Closed) {
+                if let Some(fd) = &inner.fd {
+                    socket::reset_on_close(fd);
+                }
+                if inner.cause == Status::Ok {
+                    inner.cause = Status::Aborted;
+                }
+                self.finish(inner);
+            }
+        });
+    }
+
+    /// Whether its deadline is still ahead; ends it where the deadline has passed.
+    pub fn check_deadline(self: &Arc<Self>, now: Instant) -> bool {
+        self.with(|conn, inner| {
+            match inner.deadline {
+                None => return false,
+                Some(deadline) if now < deadline => return !matches!(inner.phase, Phase::Closed),
+                Some(_) => {}
+            }
+            if matches!(inner.phase, Phase::Peeking | Phase::AwaitRequest(_) | Phase::AwaitReply(..)) {
+                conn.device.counters.startup_failures.add(1);
+            }
+            if inner.cause == Status::Ok && !matches!(inner.phase, Phase::Ending) {
+                inner.cause = Status::TimedOut;
+            }
+            conn.finish(inner);
+            false
+        })
+    }
+
+    fn drained(self: &Arc<Self>, inner: &mut Inner) {
+        if matches!(inner.phase, Phase::Draining) && inner.tx.is_drained() {
+            self.end_sending(inner);
+        }
+    }
+
+    /// Closes our direction and waits for the peer to close its own.
+    fn end_sending(self: &Arc<Self>, inner: &mut Inner) {
+        if let Some(fd) = &inner.fd {
+            socket::shutdown_send(fd);
+        }
+        inner.finished_sending = true;
+        inner.phase = Phase::Ending;
+        inner.deadline = Some(Instant::now() + ENDING_TIMEOUT);
+        self.device.watch_deadline(self);
+        self.ready.fetch_or(READABLE, Ordering::SeqCst);
+    }
+
+    fn turn_open(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
+        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
+        let mut moved = false;
+        if ready & (READABLE | ENDING) != 0 {
+            let before = inner.rx.posted();
+            let device = Arc::clone(&self.device);
+            let mut context = Context {
+                fd,
+                ending: ready & ENDING != 0,
+                memory: &device.memory,
+                counters: &device.counters,
+                ring: &device.ring,
+                tag: self.tag(),
+                tx: &mut inner.tx,
+            };
+            let end = if inner.stream { inner.rx.drive_stream(&mut context) } else { inner.rx.drive(&mut context) };
+            moved = inner.rx.posted() != before;
+            match end {
+                ReceiveEnd::Drained => {}
+                ReceiveEnd::Turn => {
+                    // a stream without a posted receive waits for one; everything else comes again
+                    if !inner.stream || inner.rx.posted() > 0 {
+                        self.device.again(self, ready & (READABLE | ENDING));
+                    } else if ready & ENDING != 0 {
+                        self.ended_without_receive(inner, fd);
+                    }
+                    moved = true;
+                }
+                ReceiveEnd::End { within } => {
+                    let status = if within { Status::Reset } else { Status::Ok };
+                    self.fail(inner, status, 0, None);
+                }
+                ReceiveEnd::Violation(code, terminate) => {
+                    self.device.counters.terminates_sent.add(1);
+                    self.fail(inner, Status::PeerViolation, pack(code), Some(&terminate));
+                }
+                ReceiveEnd::Terminated(terminate) => {
+                    self.device.counters.terminates_received.add(1);
+                    self.fail(inner, Status::PeerTerminated, pack(terminate.terminate_code()), None);
+                }
+                ReceiveEnd::Local => {
+                    let terminate = Terminate::new(TerminateCode::RDMAP_LOCAL_CATASTROPHIC);
+                    self.fail(inner, Status::LocalProtection, 0, Some(&terminate));
+                }
+                ReceiveEnd::Failed(_) => self.fail(inner, Status::Reset, 0, None),
+            }
+            if inner.rx.started {
+                inner.tx.open = true;
+            }
+        }
+        if matches!(inner.phase, Phase::Open | Phase::Draining) {
+            if ready & WRITABLE != 0 || !inner.blocked {
+                moved |= self.send(inner);
+            }
+            self.drained(inner);
+        }
+        moved
+    }
+
+    /// A stream nobody reads from whose peer has closed: tell only when nothing is left to read.
+    fn ended_without_receive(self: &Arc<Self>, inner: &mut Inner, fd: RawFd) {
+        let mut probe = [0u8; 1];
+        match socket::receive_buffer(fd, &mut probe, true) {
+            Transfer::End => self.fail(inner, Status::Ok, 0, None),
+            Transfer::Failed(_) => self.fail(inner, Status::Reset, 0, None),
+            Transfer::Bytes(_) | Transfer::WouldBlock => {}
+        }
+    }
+
+    /// Sends; true where a completion was written.
+    fn send(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
+        if inner.tx.is_idle() {
+            return false;
+        }
+        let outcome = inner.tx.drive(fd, &self.device.memory, &self.device.counters);
+        let moved = inner.tx.retire(&self.device.ring, self.tag());
+        match outcome {
+            Ok(SendEnd::Done) => inner.blocked = false,
+            Ok(SendEnd::Blocked) => inner.blocked = true,
+            Ok(SendEnd::Turn) => {
+                inner.blocked = false;
+                self.device.again(self, WRITABLE);
+            }
+            Err(SendError::Local) => {
+                let terminate = Terminate::new(TerminateCode::RDMAP_LOCAL_CATASTROPHIC);
+                self.fail(inner, Status::LocalProtection, 0, Some(&terminate));
+            }
+            Err(SendError::Remote(code)) => {
+                self.device.counters.terminates_sent.add(1);
+                self.fail(inner, Status::PeerViolation, pack(code), Some(&Terminate::new(code)));
+            }
+            Err(SendError::Socket(_)) => {
+                // What the peer said before it went (a Terminate, say) may still be there to read.
+                inner.blocked = true;
+                self.ready.fetch_or(READABLE | ENDING, Ordering::SeqCst);
+                if inner.finished_sending {
+                    self.fail(inner, Status::Reset, 0, None);
+                }
+                inner.finished_sending = true;
+            }
+        }
+        moved
+    }
+
+    fn turn_ending(self: &Arc<Self>, inner: &mut Inner) {
+        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
+        if !inner.finished_sending {
+            match inner.tx.drive(fd, &self.device.memory, &self.device.counters) {
+                Ok(SendEnd::Done) => self.end_sending(inner),
+                Ok(SendEnd::Blocked | SendEnd::Turn) => {}
+                Err(_) => {
+                    if let Some(fd) = &inner.fd {
+                        socket::reset_on_close(fd);
+                    }
+                    self.finish(inner);
+                    return;
+                }
+            }
+        }
+        let mut waste = [0u8; 4096];
+        for _ in 0..256 {
+            match socket::receive_buffer(fd, &mut waste, false) {
+                Transfer::Bytes(_) => {}
+                Transfer::WouldBlock => return,
+                Transfer::End | Transfer::Failed(_) => {
+                    if inner.finished_sending {
+                        self.finish(inner);
+                    }
+                    return;
+                }
+            }
+        }
+        self.device.again(self, READABLE);
+    }
+
+    /// The connection is to end: with a Terminate where one can be sent, else at once.
+    fn fail(self: &Arc<Self>, inner: &mut Inner, status: Status, detail: u32, terminate: Option<&Terminate>) {
+        if matches!(inner.phase, Phase::Ending | Phase::Closed) {
+            return;
+        }
+        inner.cause = status;
+        inner.detail = detail;
+        let open = matches!(inner.phase, Phase::Open | Phase::Draining) && !inner.stream;
+        if let (true, Some(terminate)) = (open, terminate) {
+            if inner.tx.terminate(&terminate.emit()) {
+                inner.phase = Phase::Ending;
+                inner.deadline = Some(Instant::now() + ENDING_TIMEOUT);
+                self.device.watch_deadline(self);
+                self.turn_ending(inner);
+                return;
+            }
+        }
+        self.finish(inner);
+    }
+
+    /// Flushes everything, tells JavaScript, and gives the socket back.
+    fn finish(&self, inner: &mut Inner) {
+        if matches!(inner.phase, Phase::Closed) {
+            return;
+        }
+        inner.phase = Phase::Closed;
+        inner.fd = None;
+        let (ring, tag) = (&self.device.ring, self.tag());
+        let first = (inner.cause == Status::LocalProtection).then_some(Status::LocalProtection);
+        inner.tx.flush(ring, tag, first);
+        inner.rx.flush(ring, tag);
+        if inner.announced {
+            let (status, detail) = (inner.cause, inner.detail);
+            ring.push(Entry { tag, kind: EntryKind::Closed, status, slot: 0, bytes: 0, detail, aux: self.handle });
+        } else {
+            self.device.forget(self.handle);
+        }
+    }
+}
+
+/// A Terminate's code in the form of a completion's `detail`; the top bit tells it from none.
+fn pack(code: TerminateCode) -> u32 {
+    1 << 31 | u32::from(code.layer) << 16 | u32::from(code.etype) << 8 | u32::from(code.code)
+}

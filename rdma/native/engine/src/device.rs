@@ -1,0 +1,390 @@
+//! A device: one epoll set, one background thread, one completion ring, one memory table.
+//!
+//! Progress is anybody's work. JavaScript's thread drives while it polls and renews a *lease* with each call; as long as that lasts the background thread stays out of the way.
+//! When JavaScript sleeps (it has armed the channel) or is busy elsewhere (the lease has run out), the background thread, asleep in epoll, serves.
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::conn::{Conn, ENDING, READABLE, WRITABLE};
+use crate::counters::Counters;
+use crate::listener::Listener;
+use crate::lock;
+use crate::memory::MemoryTable;
+use crate::registry::Registry;
+use crate::ring::Ring;
+
+/// Every device of the process.
+pub static DEVICES: Registry<Device> = Registry::new();
+/// Every connection.
+pub static CONNS: Registry<Conn> = Registry::new();
+/// Every listener.
+pub static LISTENERS: Registry<Listener> = Registry::new();
+
+/// How long a call of `progress` keeps the background thread away.
+const LEASE_NS: u64 = 1_000_000;
+/// How often deadlines are looked at while there are any.
+const DEADLINE_TICK: Duration = Duration::from_millis(50);
+/// Connections that `progress` tries without asking epoll first.
+const HOT_MAX: usize = 2;
+const EVENTS_MAX: usize = 64;
+/// epoll data with this bit set is a listener's handle.
+const LISTENER_BIT: u64 = 1 << 63;
+const WAKE_DATA: u64 = u64::MAX;
+const RING_ENTRIES: u32 = 4096;
+
+/// Wakes a JavaScript thread that sleeps on the other end of a socket pair.
+struct Channel {
+    ours: OwnedFd,
+    armed: AtomicBool,
+}
+
+/// An engine instance.
+pub struct Device {
+    /// Registered memory.
+    pub memory: MemoryTable,
+    /// What was counted.
+    pub counters: Counters,
+    /// Completions and events.
+    pub ring: Ring,
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    channel: Channel,
+    origin: Instant,
+    lease: AtomicU64,
+    parked: Mutex<bool>,
+    unpark: Condvar,
+    stop: AtomicBool,
+    ready: Mutex<VecDeque<(Arc<Conn>, u32)>>,
+    hot: Mutex<Vec<Arc<Conn>>>,
+    deadlines: Mutex<Vec<Arc<Conn>>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn owned(result: libc::c_int) -> io::Result<OwnedFd> {
+    let fd = check(result)?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl Device {
+    /// Opens a device and starts its thread. Also returns the descriptor on which JavaScript is woken, which becomes the caller's.
+    pub fn open() -> io::Result<(Arc<Self>, RawFd)> {
+        // SAFETY: no memory is passed.
+        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: no memory is passed.
+        let wake = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let mut pair = [0; 2];
+        // SAFETY: the array has room for the two descriptors.
+        check(unsafe {
+            libc::socketpair(
+                libc::AF_UNIX,
+                libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+                0,
+                pair.as_mut_ptr(),
+            )
+        })?;
+        let [ours, theirs] = pair;
+        // SAFETY: a fresh descriptor that nobody else owns.
+        let ours = unsafe { OwnedFd::from_raw_fd(ours) };
+        let device = Arc::new(Self {
+            memory: MemoryTable::default(),
+            counters: Counters::default(),
+            ring: Ring::new(RING_ENTRIES),
+            epoll,
+            wake,
+            channel: Channel { ours, armed: AtomicBool::new(false) },
+            origin: Instant::now(),
+            lease: AtomicU64::new(0),
+            parked: Mutex::new(false),
+            unpark: Condvar::new(),
+            stop: AtomicBool::new(false),
+            ready: Mutex::new(VecDeque::new()),
+            hot: Mutex::new(Vec::new()),
+            deadlines: Mutex::new(Vec::new()),
+            thread: Mutex::new(None),
+        });
+        device.control(&device.wake, WAKE_DATA, libc::EPOLLIN as u32)?;
+        let own = Arc::clone(&device);
+        let thread = std::thread::Builder::new().name("weft-progress".into()).spawn(move || own.background())?;
+        *lock(&device.thread) = Some(thread);
+        Ok((device, theirs))
+    }
+
+    fn control(&self, fd: &OwnedFd, data: u64, events: u32) -> io::Result<()> {
+        let mut event = libc::epoll_event { events, u64: data };
+        // SAFETY: the event outlives the call.
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event) })
+            .map(|_| ())
+    }
+
+    /// Adds a connection's socket, edge-triggered in both directions once and for all.
+    pub fn watch(&self, fd: &OwnedFd, handle: u64) -> io::Result<()> {
+        self.control(fd, handle, (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32)
+    }
+
+    /// Adds a listener's socket.
+    pub fn watch_listener(&self, fd: &OwnedFd, handle: u64) -> io::Result<()> {
+        self.control(fd, handle | LISTENER_BIT, libc::EPOLLIN as u32)
+    }
+
+    /// Drops a connection that JavaScript never heard of.
+    pub fn forget(&self, handle: u64) {
+        CONNS.remove(handle);
+    }
+
+    /// How many connections there are (of all devices: the limit protects the process).
+    pub fn connections(&self) -> usize {
+        CONNS.count()
+    }
+
+    /// Has a connection looked at until its deadline is cleared or has passed.
+    pub fn watch_deadline(&self, conn: &Arc<Conn>) {
+        let mut deadlines = lock(&self.deadlines);
+        if deadlines.iter().any(|known| Arc::ptr_eq(known, conn)) {
+            return;
+        }
+        deadlines.push(Arc::clone(conn));
+        if deadlines.len() == 1 {
+            self.interrupt();
+        }
+    }
+
+    fn interrupt(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes are read from a local. A full counter wakes as well.
+        unsafe {
+            libc::write(self.wake.as_raw_fd(), std::ptr::from_ref(&one).cast(), 8);
+        }
+    }
+
+    /// Has a connection run again after others.
+    pub fn again(&self, conn: &Arc<Conn>, events: u32) {
+        lock(&self.ready).push_back((Arc::clone(conn), events));
+    }
+
+    fn now(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64
+    }
+
+    fn run_guarded(conn: &Arc<Conn>, events: u32) -> bool {
+        catch_unwind(AssertUnwindSafe(|| conn.run(events))).unwrap_or_else(|_| {
+            conn.fail_after_panic();
+            true
+        })
+    }
+
+    /// One round over everything that is ready. `timeout_ms`: how long epoll may wait.
+    fn turn(&self, timeout_ms: i32) -> bool {
+        let mut moved = false;
+        let pending = lock(&self.ready).len();
+        for _ in 0..pending {
+            let Some((conn, events)) = lock(&self.ready).pop_front() else { break };
+            moved |= Self::run_guarded(&conn, events);
+        }
+        let timeout_ms = if lock(&self.ready).is_empty() { timeout_ms } else { 0 };
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
+        self.counters.epoll_calls.add(1);
+        // SAFETY: the array has room for EVENTS_MAX events.
+        let n = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as libc::c_int, timeout_ms)
+        };
+        for event in events.iter().take(usize::try_from(n).unwrap_or(0)) {
+            let (data, bits) = (event.u64, event.events);
+            if data == WAKE_DATA {
+                let mut waste = 0u64;
+                // SAFETY: eight bytes are written to a local.
+                unsafe {
+                    libc::read(self.wake.as_raw_fd(), std::ptr::from_mut(&mut waste).cast(), 8);
+                }
+            } else if data & LISTENER_BIT != 0 {
+                if let Some(listener) = LISTENERS.get(data & !LISTENER_BIT) {
+                    let _ = catch_unwind(AssertUnwindSafe(|| listener.run()));
+                }
+            } else if let Some(conn) = CONNS.get(data) {
+                let flag = |mask: libc::c_int, value: u32| if bits & mask as u32 != 0 { value } else { 0 };
+                let events = flag(libc::EPOLLIN, READABLE)
+                    | flag(libc::EPOLLOUT, WRITABLE)
+                    | flag(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR, ENDING);
+                if Self::run_guarded(&conn, events) {
+                    moved = true;
+                    self.note_hot(conn);
+                }
+            }
+        }
+        moved
+    }
+
+    fn note_hot(&self, conn: Arc<Conn>) {
+        let mut hot = lock(&self.hot);
+        if hot.iter().any(|known| Arc::ptr_eq(known, &conn)) {
+            return;
+        }
+        if hot.len() >= HOT_MAX {
+            hot.remove(0);
+        }
+        hot.push(conn);
+    }
+
+    /// JavaScript's turn: makes progress, spinning up to `spin_ns` for something to happen, and returns how many entries are ready.
+    pub fn progress(&self, spin_ns: u64) -> u32 {
+        let begin = self.now();
+        self.lease.store(begin + LEASE_NS, Ordering::SeqCst);
+        self.channel.armed.store(false, Ordering::SeqCst);
+        loop {
+            let hot: [Option<Arc<Conn>>; HOT_MAX] = {
+                let hot = lock(&self.hot);
+                std::array::from_fn(|i| hot.get(i).cloned())
+            };
+            let mut moved = false;
+            for conn in hot.iter().flatten() {
+                moved |= Self::run_guarded(conn, READABLE | WRITABLE);
+            }
+            let ready = self.ring.ready();
+            if ready > 0 {
+                return ready;
+            }
+            if !moved {
+                self.turn(0);
+            }
+            let ready = self.ring.ready();
+            if ready > 0 || self.now() - begin >= spin_ns {
+                return ready;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// JavaScript goes to sleep. True where it must not, because entries are ready.
+    pub fn arm(&self) -> bool {
+        self.channel.armed.store(true, Ordering::SeqCst);
+        if self.ring.ready() > 0 {
+            self.channel.armed.store(false, Ordering::SeqCst);
+            return true;
+        }
+        lock(&self.hot).clear();
+        self.lease.store(0, Ordering::SeqCst);
+        let leftover = !lock(&self.ready).is_empty();
+        if *lock(&self.parked) {
+            self.unpark.notify_one();
+        } else if leftover {
+            self.interrupt();
+        }
+        false
+    }
+
+    /// Wakes JavaScript if it sleeps and there is something for it.
+    pub fn signal(&self) {
+        if self.channel.armed.load(Ordering::SeqCst)
+            && self.ring.ready() > 0
+            && self.channel.armed.swap(false, Ordering::SeqCst)
+        {
+            self.counters.wakeups.add(1);
+            let byte = [0u8];
+            // SAFETY: one byte is read from a local. A full socket buffer means that wake-ups are under way already.
+            unsafe {
+                libc::send(
+                    self.channel.ours.as_raw_fd(),
+                    byte.as_ptr().cast(),
+                    1,
+                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                );
+            }
+        }
+    }
+
+    fn background(&self) {
+        let mut looked = Instant::now();
+        while !self.stop.load(Ordering::SeqCst) {
+            let timed = !lock(&self.deadlines).is_empty();
+            if timed && looked.elapsed() >= DEADLINE_TICK {
+                looked = Instant::now();
+                self.expire(looked);
+                self.signal();
+            }
+            let lease = self.lease.load(Ordering::SeqCst);
+            let now = self.now();
+            if now < lease {
+                let mut parked = lock(&self.parked);
+                // Checked again under the lock: `arm` clears the lease before it looks at `parked`.
+                if self.lease.load(Ordering::SeqCst) != 0 {
+                    *parked = true;
+                    let wait = Duration::from_nanos(lease - now);
+                    let (mut parked, _) =
+                        self.unpark.wait_timeout(parked, wait).unwrap_or_else(std::sync::PoisonError::into_inner);
+                    *parked = false;
+                }
+                continue;
+            }
+            let timeout = if timed { DEADLINE_TICK.as_millis() as i32 } else { -1 };
+            self.counters.background_turns.add(1);
+            self.wait_for_events(timeout);
+            if self.now() < self.lease.load(Ordering::SeqCst) {
+                continue; // JavaScript is polling again: what is ready is its to take
+            }
+            self.turn(0);
+            self.signal();
+        }
+    }
+
+    /// Sleeps until the epoll set has something, and takes nothing from it.
+    fn wait_for_events(&self, timeout_ms: i32) {
+        if !lock(&self.ready).is_empty() {
+            return;
+        }
+        let mut poll = libc::pollfd { fd: self.epoll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd that outlives the call.
+        unsafe {
+            libc::poll(&mut poll, 1, timeout_ms);
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        let watched = std::mem::take(&mut *lock(&self.deadlines));
+        for conn in watched {
+            let still = catch_unwind(AssertUnwindSafe(|| conn.check_deadline(now))).unwrap_or(false);
+            if still {
+                lock(&self.deadlines).push(conn);
+            }
+        }
+    }
+
+    /// Ends every connection and listener of the device, and its thread.
+    pub fn close(self: &Arc<Self>) {
+        for listener in LISTENERS.all() {
+            if listener.is_of(self) {
+                listener.close();
+                LISTENERS.remove(listener.handle);
+            }
+        }
+        for conn in CONNS.all() {
+            if Arc::ptr_eq(&conn.device, self) {
+                conn.abort();
+                CONNS.remove(conn.handle);
+            }
+        }
+        self.stop.store(true, Ordering::SeqCst);
+        self.lease.store(0, Ordering::SeqCst);
+        self.unpark.notify_one();
+        self.interrupt();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        lock(&self.hot).clear();
+        lock(&self.ready).clear();
+        lock(&self.deadlines).clear();
+    }
+}

@@ -1,0 +1,79 @@
+//! A listening socket: one port for iWARP and for plain TCP. Who comes in is told apart by [`crate::conn`].
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use crate::conn::Conn;
+use crate::device::{Device, CONNS};
+use crate::lock;
+use crate::socket;
+use crate::status::Status;
+
+/// Connections of a device at the most, those that have not said yet what they are included.
+pub const CONNECTIONS_MAX: usize = 16 * 1024;
+
+/// A listening socket.
+pub struct Listener {
+    /// Its handle.
+    pub handle: u64,
+    device: Arc<Device>,
+    tag: u32,
+    fd: Mutex<Option<OwnedFd>>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Listener {
+    /// Starts to listen. Entries about new connections carry `tag`.
+    pub fn new(handle: u64, device: &Arc<Device>, address: &SocketAddr, tag: u32) -> Result<Arc<Self>, i32> {
+        let code = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+        let fd = socket::listen(address, 1024).map_err(code)?;
+        let address = socket::local_address(&fd).map_err(code)?;
+        Ok(Arc::new(Self { handle, device: Arc::clone(device), tag, fd: Mutex::new(Some(fd)), address }))
+    }
+
+    /// Whether it belongs to `device`.
+    pub fn is_of(&self, device: &Arc<Device>) -> bool {
+        Arc::ptr_eq(&self.device, device)
+    }
+
+    /// Puts the socket into the device's epoll set.
+    pub fn watch(&self) -> bool {
+        lock(&self.fd).as_ref().is_some_and(|fd| self.device.watch_listener(fd, self.handle).is_ok())
+    }
+
+    /// Takes what connections there are.
+    pub fn run(&self) {
+        for _ in 0..256 {
+            let accepted = match lock(&self.fd).as_ref() {
+                Some(fd) => socket::accept(fd),
+                None => return,
+            };
+            let Ok((fd, remote)) = accepted else {
+                // Out of descriptors: the connection stays in the backlog, and epoll reports it again after a pause.
+                if accepted.is_err_and(|e| matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                return;
+            };
+            if self.device.connections() >= CONNECTIONS_MAX {
+                self.device.counters.startup_failures.add(1);
+                continue; // closed by dropping it
+            }
+            let conn = CONNS.insert_with(|handle| Conn::accepted(handle, &self.device, fd, remote, self.tag));
+            if let Some(conn) = conn {
+                if !conn.watch() {
+                    CONNS.remove(conn.handle);
+                }
+            }
+        }
+    }
+
+    /// Stops listening; connections that it brought go on.
+    pub fn close(&self) -> Status {
+        match lock(&self.fd).take() {
+            Some(_) => Status::Ok,
+            None => Status::Closed,
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The memory table: which stretches of memory a queue pair or a peer may touch, under which steering tags.
+//!
+//! Nothing is pinned in the operating system's sense. A *pin* here lasts one system call or one CRC pass: it is taken after the checks of RFC 5040 §5.1 and RFC 5041 §7
+//! (STag valid, domain, access, bounds) and keeps deregistration from returning in between. So nothing is written to a region after
+//! `deregister` has returned, whatever thread was about to.
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::lock;
+use crate::status::Status;
+
+/// A peer may read the region with RDMA Read.
+pub const REMOTE_READ: u32 = 1;
+/// A peer may write the region with RDMA Write.
+pub const REMOTE_WRITE: u32 = 2;
+/// From this length on a message's payload is never staged.
+pub const LARGE: u64 = 8 * 1024;
+/// The most regions and windows of one device.
+pub const REGIONS_MAX: usize = 1 << 20;
+
+/// STags are random already, so the identity will do as their hash; a peer cannot insert.
+#[derive(Default)]
+struct StagHasher(u64);
+
+impl Hasher for StagHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.0 = (self.0 << 8) | u64::from(b);
+        }
+    }
+    fn write_u32(&mut self, n: u32) {
+        // the high bits choose the control byte of a hash table's slot, the low ones the slot
+        self.0 = u64::from(n) | (u64::from(n) << 32);
+    }
+}
+
+/// Anonymous memory of the engine's own, unmapped when the last user is gone.
+struct Mapping {
+    address: usize,
+    length: usize,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was returned by mmap with this length and is unmapped only here.
+        unsafe {
+            libc::munmap(self.address as *mut libc::c_void, self.length);
+        }
+    }
+}
+
+/// One registered stretch of memory, or a window on one.
+pub struct Region {
+    /// Its steering tag.
+    pub stag: u32,
+    /// The protection domain.
+    pub pd: u32,
+    /// Where it begins in this process.
+    pub address: u64,
+    /// The tagged offset of its first byte.
+    pub base: u64,
+    /// Bytes.
+    pub length: u64,
+    /// `REMOTE_READ | REMOTE_WRITE`.
+    pub access: u32,
+    parent: Option<Arc<Region>>,
+    valid: AtomicBool,
+    pins: AtomicU32,
+    _mapping: Option<Mapping>,
+}
+
+impl Region {
+    fn is_valid(&self) -> bool {
+        self.valid.load(Ordering::SeqCst) && self.parent.as_ref().is_none_or(|p| p.valid.load(Ordering::SeqCst))
+    }
+}
+
+/// Leave to touch a region until dropped.
+pub struct Pin {
+    region: Arc<Region>,
+}
+
+impl Pin {
+    fn new(region: Arc<Region>) -> Option<Self> {
+        region.pins.fetch_add(1, Ordering::SeqCst);
+        if let Some(parent) = &region.parent {
+            parent.pins.fetch_add(1, Ordering::SeqCst);
+        }
+        let pin = Self { region };
+        // Checked after counting: whoever invalidates looks at the count after having cleared the flag.
+        pin.region.is_valid().then_some(pin)
+    }
+
+    /// The address of `length` bytes at tagged offset `to`, or `None` beyond the region's bounds.
+    pub fn at(&self, to: u64, length: u64) -> Option<*mut u8> {
+        let offset = to.checked_sub(self.region.base)?;
+        if offset.checked_add(length)? > self.region.length {
+            return None;
+        }
+        Some((self.region.address + offset) as *mut u8)
+    }
+
+    /// The address `address` itself, if `length` bytes from there lie within the region.
+    pub fn local(&self, address: u64, length: u64) -> Option<*mut u8> {
+        self.at(self.region.base.wrapping_add(address.checked_sub(self.region.address)?), length)
+    }
+
+    /// The region.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if let Some(parent) = &self.region.parent {
+            parent.pins.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.region.pins.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Why a peer's access was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessError {
+    /// No valid region has this STag.
+    InvalidStag,
+    /// The STag belongs to another protection domain.
+    OtherDomain,
+    /// Outside the region.
+    Bounds,
+    /// The address arithmetic wraps.
+    Wrap,
+    /// The region does not permit it.
+    Denied,
+}
+
+type Table = HashMap<u32, Arc<Region>, BuildHasherDefault<StagHasher>>;
+
+/// Counts, for one protection domain, the valid regions that are large and that a peer may write: while there are any, receivers read exactly.
+pub type LargeWritable = Arc<AtomicU32>;
+
+/// All regions of a device.
+#[derive(Default)]
+pub struct MemoryTable {
+    table: RwLock<Table>,
+    large: Mutex<HashMap<u32, LargeWritable>>,
+}
+
+impl MemoryTable {
+    /// The counter of large remotely writable regions of a domain.
+    pub fn large_writable(&self, pd: u32) -> LargeWritable {
+        Arc::clone(lock(&self.large).entry(pd).or_default())
+    }
+
+    fn insert(&self, make: impl FnOnce(u32) -> Region) -> Result<Arc<Region>, Status> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if table.len() >= REGIONS_MAX {
+            return Err(Status::Exhausted);
+        }
+        let stag = loop {
+            let candidate = getrandom::u32().map_err(|_| Status::System)?;
+            if candidate != 0 && !table.contains_key(&candidate) {
+                break candidate;
+            }
+        };
+        let region = Arc::new(make(stag));
+        if region.access & REMOTE_WRITE != 0 && region.length >= LARGE {
+            self.large_writable(region.pd).fetch_add(1, Ordering::SeqCst);
+        }
+        table.insert(stag, Arc::clone(&region));
+        Ok(region)
+    }
+
+    /// Registers `length` bytes at `address`, which the caller keeps alive and in place until deregistration.
+    pub fn register(&self, pd: u32, address: u64, length: u64, access: u32) -> Result<Arc<Region>, Status> {
+        if address.checked_add(length).is_none() {
+            return Err(Status::Invalid);
+        }
+        self.insert(|stag| Region {
+            stag,
+            pd,
+            address,
+            base: address,
+            length,
+            access,
+            parent: None,
+            valid: AtomicBool::new(true),
+            pins: AtomicU32::new(0),
+            _mapping: None,
+        })
+    }
+
+    /// Maps zeroed memory of the engine's own and registers it.
+    pub fn allocate(&self, pd: u32, length: u64, access: u32) -> Result<Arc<Region>, Status> {
+        let bytes = usize::try_from(length).map_err(|_| Status::Invalid)?;
+        if bytes == 0 || bytes > isize::MAX as usize {
+            return Err(Status::Invalid);
+        }
+        // SAFETY: a fresh anonymous mapping; no existing memory is touched.
+        let pointer = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if pointer == libc::MAP_FAILED {
+            return Err(Status::Exhausted);
+        }
+        let mapping = Mapping { address: pointer as usize, length: bytes };
+        let address = mapping.address as u64;
+        self.insert(|stag| Region {
+            stag,
+            pd,
+            address,
+            base: address,
+            length,
+            access,
+            parent: None,
+            valid: AtomicBool::new(true),
+            pins: AtomicU32::new(0),
+            _mapping: Some(mapping),
+        })
+    }
+
+    /// A separately revocable STag on a part of a region.
+    pub fn bind(&self, stag: u32, offset: u64, length: u64, access: u32) -> Result<Arc<Region>, Status> {
+        let parent = self.find(stag).ok_or(Status::BadHandle)?;
+        let fits = offset.checked_add(length).is_some_and(|end| end <= parent.length);
+        if !fits || parent.parent.is_some() {
+            return Err(Status::Invalid);
+        }
+        self.insert(|stag| Region {
+            stag,
+            pd: parent.pd,
+            address: parent.address + offset,
+            base: parent.base + offset,
+            length,
+            access,
+            parent: Some(parent),
+            valid: AtomicBool::new(true),
+            pins: AtomicU32::new(0),
+            _mapping: None,
+        })
+    }
+
+    fn find(&self, stag: u32) -> Option<Arc<Region>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).get(&stag).cloned()
+    }
+
+    /// Pins a region for the local side, which posted work naming it.
+    pub fn pin(&self, stag: u32) -> Option<Pin> {
+        Pin::new(self.find(stag)?)
+    }
+
+    /// Pins a region for a peer's access to `length` bytes at `to`, after every check that RFC 5041 §7.1 and RFC 5040 §7 name.
+    pub fn pin_remote(&self, pd: u32, stag: u32, to: u64, length: u64, access: u32) -> Result<Pin, AccessError> {
+        if to.checked_add(length).is_none() {
+            return Err(AccessError::Wrap);
+        }
+        let pin = self.pin(stag).ok_or(AccessError::InvalidStag)?;
+        if pin.region.pd != pd {
+            return Err(AccessError::OtherDomain);
+        }
+        if pin.region.access & access != access {
+            return Err(AccessError::Denied);
+        }
+        pin.at(to, length).ok_or(AccessError::Bounds)?;
+        Ok(pin)
+    }
+
+    /// Makes an STag invalid and returns once nobody is touching its memory through it. `None`: no such STag.
+    pub fn invalidate(&self, stag: u32) -> Option<Arc<Region>> {
+        let region = self.table.write().unwrap_or_else(PoisonError::into_inner).remove(&stag)?;
+        region.valid.store(false, Ordering::SeqCst);
+        if region.access & REMOTE_WRITE != 0 && region.length >= LARGE {
+            self.large_writable(region.pd).fetch_sub(1, Ordering::SeqCst);
+        }
+        // A pin lasts one non-blocking system call, so this wait is short.
+        while region.pins.load(Ordering::SeqCst) != 0 {
+            std::thread::yield_now();
+        }
+        Some(region)
+    }
+
+    /// Invalidates for a peer (Send with Invalidate, RFC 5040 §5.5): only windows and regions of the peer's domain that it had been given access to.
+    pub fn invalidate_remote(&self, pd: u32, stag: u32) -> Result<(), AccessError> {
+        let region = self.find(stag).ok_or(AccessError::InvalidStag)?;
+        if region.pd != pd {
+            return Err(AccessError::OtherDomain);
+        }
+        if region.access == 0 {
+            return Err(AccessError::Denied);
+        }
+        self.invalidate(stag).map(|_| ()).ok_or(AccessError::InvalidStag)
+    }
+
+    /// How many regions and windows there are.
+    pub fn len(&self) -> usize {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> (MemoryTable, Arc<Region>) {
+        let table = MemoryTable::default();
+        let region = table.allocate(7, 64 * 1024, REMOTE_READ | REMOTE_WRITE).unwrap();
+        (table, region)
+    }
+
+    #[test]
+    fn checks_every_remote_access() {
+        let (t, r) = table();
+        assert!(t.pin_remote(7, r.stag, r.base, 65536, REMOTE_WRITE).is_ok());
+        assert!(t.pin_remote(7, r.stag, r.base + 65536, 0, REMOTE_WRITE).is_ok());
+        let refuse = |pd, stag, to, n, access| t.pin_remote(pd, stag, to, n, access).err();
+        assert_eq!(refuse(7, r.stag, r.base, 65537, REMOTE_READ), Some(AccessError::Bounds));
+        assert_eq!(refuse(7, r.stag, r.base - 1, 1, REMOTE_READ), Some(AccessError::Bounds));
+        assert_eq!(refuse(7, r.stag, u64::MAX, 2, REMOTE_READ), Some(AccessError::Wrap));
+        assert_eq!(refuse(8, r.stag, r.base, 1, REMOTE_READ), Some(AccessError::OtherDomain));
+        assert_eq!(refuse(7, r.stag ^ 1, r.base, 1, REMOTE_READ), Some(AccessError::InvalidStag));
+        let w = t.bind(r.stag, 4096, 4096, REMOTE_READ).unwrap();
+        assert!(t.pin_remote(7, w.stag, w.base, 4096, REMOTE_READ).is_ok());
+        assert_eq!(refuse(7, w.stag, w.base, 4096, REMOTE_WRITE), Some(AccessError::Denied));
+        assert_eq!(refuse(7, w.stag, r.base, 1, REMOTE_READ), Some(AccessError::Bounds));
+        assert!(t.bind(r.stag, 65536, 1, 0).is_err() && t.bind(w.stag, 0, 1, 0).is_err());
+        t.invalidate(r.stag).unwrap();
+        assert_eq!(refuse(7, w.stag, w.base, 1, REMOTE_READ), Some(AccessError::InvalidStag));
+    }
+
+    #[test]
+    fn counts_large_writable_regions() {
+        let (t, r) = table();
+        let count = t.large_writable(7);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        let w = t.bind(r.stag, 0, LARGE, REMOTE_WRITE).unwrap();
+        t.bind(r.stag, 0, LARGE - 1, REMOTE_WRITE).unwrap();
+        t.bind(r.stag, 0, LARGE, REMOTE_READ).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+        t.invalidate_remote(7, w.stag).unwrap();
+        assert_eq!(t.invalidate_remote(7, w.stag), Err(AccessError::InvalidStag));
+        assert_eq!(t.invalidate_remote(9, r.stag), Err(AccessError::OtherDomain));
+        t.invalidate(r.stag).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn deregistration_waits_for_pins() {
+        let (t, r) = table();
+        let t = Arc::new(t);
+        let pin = t.pin(r.stag).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (t, done, stag) = (Arc::clone(&t), Arc::clone(&done), r.stag);
+            std::thread::spawn(move || {
+                t.invalidate(stag);
+                done.store(true, Ordering::SeqCst);
+            })
+        };
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(!done.load(Ordering::SeqCst), "invalidate returned while the region was pinned");
+        drop(pin);
+        thread.join().unwrap();
+        assert!(t.pin(r.stag).is_none() && t.is_empty());
+    }
+}

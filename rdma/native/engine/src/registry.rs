@@ -1,0 +1,126 @@
+//! Generation-checked handles: integers below 2^53, never pointers. A handle whose object is gone finds nothing, even when its slot is used again.
+use std::sync::{Arc, PoisonError, RwLock};
+
+const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+const GENERATION_MASK: u32 = (1 << 28) - 1;
+
+struct Slot<T> {
+    generation: u32,
+    value: Option<Arc<T>>,
+}
+
+struct Slots<T> {
+    entries: Vec<Slot<T>>,
+    free: Vec<u32>,
+}
+
+/// A table of shared objects by handle.
+pub struct Registry<T> {
+    slots: RwLock<Slots<T>>,
+}
+
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Registry<T> {
+    /// An empty table.
+    pub const fn new() -> Self {
+        Self { slots: RwLock::new(Slots { entries: Vec::new(), free: Vec::new() }) }
+    }
+
+    /// Makes an object that knows its own handle, and puts it in. `None` where the table is full.
+    pub fn insert_with(&self, make: impl FnOnce(u64) -> Arc<T>) -> Option<Arc<T>> {
+        self.try_insert_with(|handle| Some(make(handle)))
+    }
+
+    /// The same where making may fail: then nothing is put in.
+    pub fn try_insert_with(&self, make: impl FnOnce(u64) -> Option<Arc<T>>) -> Option<Arc<T>> {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let index = match slots.free.pop() {
+            Some(index) => index,
+            None => {
+                let index = u32::try_from(slots.entries.len()).ok()?;
+                if u64::from(index) > INDEX_MASK {
+                    return None;
+                }
+                slots.entries.push(Slot { generation: 1, value: None });
+                index
+            }
+        };
+        let slot = slots.entries.get_mut(index as usize)?;
+        let handle = (u64::from(slot.generation) << INDEX_BITS) | u64::from(index);
+        let Some(value) = make(handle) else {
+            slots.free.push(index);
+            return None;
+        };
+        slot.value = Some(Arc::clone(&value));
+        Some(value)
+    }
+
+    /// The object of a handle, if it is still there.
+    pub fn get(&self, handle: u64) -> Option<Arc<T>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entries.get((handle & INDEX_MASK) as usize)?;
+        if u64::from(slot.generation) != handle >> INDEX_BITS {
+            return None;
+        }
+        slot.value.clone()
+    }
+
+    /// Takes an object out; its handle is worthless from then on.
+    pub fn remove(&self, handle: u64) -> Option<Arc<T>> {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entries.get_mut((handle & INDEX_MASK) as usize)?;
+        if u64::from(slot.generation) != handle >> INDEX_BITS {
+            return None;
+        }
+        let value = slot.value.take()?;
+        slot.generation = (slot.generation + 1) & GENERATION_MASK;
+        slots.free.push((handle & INDEX_MASK) as u32);
+        Some(value)
+    }
+
+    /// How many objects there are now.
+    pub fn count(&self) -> usize {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.entries.len() - slots.free.len()
+    }
+
+    /// Every object there is now.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.entries.iter().filter_map(|slot| slot.value.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_handle_finds_nothing() {
+        let registry = Registry::new();
+        let mut handles = Vec::new();
+        registry.insert_with(|h| {
+            handles.push(h);
+            Arc::new(1)
+        });
+        let first = handles[0];
+        assert_eq!(registry.get(first).as_deref(), Some(&1));
+        assert_eq!(registry.remove(first).as_deref(), Some(&1));
+        assert!(registry.get(first).is_none());
+        registry.insert_with(|h| {
+            handles.push(h);
+            Arc::new(2)
+        });
+        assert_ne!(first, handles[1]);
+        assert!(registry.get(first).is_none() && registry.remove(first).is_none());
+        assert_eq!(registry.get(handles[1]).as_deref(), Some(&2));
+        assert!(registry.get(u64::MAX).is_none() && registry.get(0).is_none());
+        assert_eq!((registry.all().len(), registry.count()), (1, 1));
+    }
+}

@@ -1,0 +1,197 @@
+//! The completion ring of a device: entries in native memory that JavaScript reads directly, many for one wake-up.
+//!
+//! Layout, in 32-bit words: word 0 is the producer's tail, word 16 the consumer's head (both count entries and wrap at 2^32), entries of 8 words
+//! begin at word 32. JavaScript consumes, any thread of ours produces under a lock. Entries that find the ring full wait in a queue on our side, so none
+//! is ever lost; that queue is bounded by the work that was posted.
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
+
+use crate::lock;
+use crate::status::Status;
+
+/// Words of an entry.
+pub const ENTRY_WORDS: usize = 8;
+/// Words in front of the entries.
+pub const HEADER_WORDS: usize = 32;
+const HEAD_WORD: usize = 16;
+
+/// What an entry tells; `rdma/_ffi/layout.ts` has the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// A Send, Write or Read of ours is done.
+    Send = 1,
+    /// A receive is filled.
+    Receive = 2,
+    /// The connection is ready for use (`aux`: nothing).
+    Established = 3,
+    /// A peer asks for an iWARP connection (`aux`: handle of the new connection).
+    Request = 4,
+    /// A peer opened a plain TCP connection (`aux`: handle of the new connection).
+    Stream = 5,
+    /// The connection has ended and every other entry of it is in front of this one (`detail`: Terminate, packed).
+    Closed = 6,
+}
+
+/// One completion or event.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The number that JavaScript gave the connection or listener.
+    pub tag: u32,
+    /// What it tells.
+    pub kind: EntryKind,
+    /// `Status::Ok`, or why it failed.
+    pub status: Status,
+    /// The number that JavaScript gave the work request.
+    pub slot: u32,
+    /// Bytes received or moved.
+    pub bytes: u32,
+    /// Invalidated STag of a receive, or the packed Terminate of a close.
+    pub detail: u32,
+    /// A handle.
+    pub aux: u64,
+}
+
+struct Overflow {
+    waiting: VecDeque<Entry>,
+}
+
+/// A ring of completions.
+pub struct Ring {
+    words: Box<[AtomicU32]>,
+    capacity: u32,
+    producer: Mutex<Overflow>,
+}
+
+impl Ring {
+    /// A ring of `capacity` entries, a power of two.
+    pub fn new(capacity: u32) -> Self {
+        let capacity = capacity.next_power_of_two();
+        let count = HEADER_WORDS + capacity as usize * ENTRY_WORDS;
+        let words = (0..count).map(|_| AtomicU32::new(0)).collect();
+        Self { words, capacity, producer: Mutex::new(Overflow { waiting: VecDeque::new() }) }
+    }
+
+    /// Where the ring lies, for JavaScript's view of it, and its length in bytes.
+    pub fn memory(&self) -> (*const u8, usize) {
+        (self.words.as_ptr().cast(), self.words.len() * 4)
+    }
+
+    /// How many entries fit.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        // Indices are computed from the capacity that the box was made with.
+        &self.words[index]
+    }
+
+    fn try_write(&self, entry: &Entry) -> bool {
+        let tail = self.word(0).load(Ordering::Relaxed);
+        let head = self.word(HEAD_WORD).load(Ordering::Acquire);
+        if tail.wrapping_sub(head) >= self.capacity {
+            return false;
+        }
+        let at = HEADER_WORDS + (tail & (self.capacity - 1)) as usize * ENTRY_WORDS;
+        let values = [
+            entry.tag,
+            entry.kind as u32,
+            entry.status as i32 as u32,
+            entry.slot,
+            entry.bytes,
+            entry.detail,
+            entry.aux as u32,
+            (entry.aux >> 32) as u32,
+        ];
+        for (i, value) in values.into_iter().enumerate() {
+            self.word(at + i).store(value, Ordering::Relaxed);
+        }
+        self.word(0).store(tail.wrapping_add(1), Ordering::Release);
+        true
+    }
+
+    /// Appends an entry.
+    pub fn push(&self, entry: Entry) {
+        let mut producer = lock(&self.producer);
+        if !producer.waiting.is_empty() || !self.try_write(&entry) {
+            producer.waiting.push_back(entry);
+        }
+    }
+
+    /// Moves entries that found the ring full into it, as far as they fit, and returns how many entries are ready.
+    pub fn ready(&self) -> u32 {
+        let mut producer = lock(&self.producer);
+        while let Some(entry) = producer.waiting.front() {
+            if !self.try_write(entry) {
+                break;
+            }
+            producer.waiting.pop_front();
+        }
+        self.word(0).load(Ordering::Acquire).wrapping_sub(self.word(HEAD_WORD).load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(slot: u32) -> Entry {
+        Entry { tag: 1, kind: EntryKind::Send, status: Status::Flushed, slot, bytes: 2, detail: 3, aux: 5 << 32 | 4 }
+    }
+
+    fn consume(ring: &Ring) -> Vec<u32> {
+        let mut slots = Vec::new();
+        while ring.ready() > 0 {
+            let head = ring.word(HEAD_WORD).load(Ordering::Relaxed);
+            let at = HEADER_WORDS + (head & (ring.capacity - 1)) as usize * ENTRY_WORDS;
+            slots.push(ring.word(at + 3).load(Ordering::Relaxed));
+            ring.word(HEAD_WORD).store(head.wrapping_add(1), Ordering::Release);
+        }
+        slots
+    }
+
+    #[test]
+    fn loses_nothing_when_full() {
+        let ring = Ring::new(4);
+        for i in 0..11 {
+            ring.push(entry(i));
+        }
+        assert_eq!(ring.ready(), 4);
+        assert_eq!(consume(&ring), (0..11).collect::<Vec<_>>());
+        ring.push(entry(99));
+        assert_eq!(consume(&ring), vec![99]);
+    }
+
+    #[test]
+    fn counters_wrap() {
+        let ring = Ring::new(4);
+        ring.word(0).store(u32::MAX - 1, Ordering::Relaxed);
+        ring.word(HEAD_WORD).store(u32::MAX - 1, Ordering::Relaxed);
+        for i in 0..6 {
+            ring.push(entry(i));
+        }
+        assert_eq!(consume(&ring), (0..6).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn several_producers() {
+        let ring = std::sync::Arc::new(Ring::new(64));
+        let threads: Vec<_> = (0..4u32)
+            .map(|t| {
+                let ring = std::sync::Arc::clone(&ring);
+                std::thread::spawn(move || (0..5000).for_each(|i| ring.push(entry(t * 10_000 + i))))
+            })
+            .collect();
+        let mut seen = Vec::new();
+        while seen.len() < 20_000 {
+            seen.extend(consume(&ring));
+        }
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        for t in 0..4u32 {
+            let mine: Vec<_> = seen.iter().filter(|s| **s / 10_000 == t).map(|s| s % 10_000).collect();
+            assert_eq!(mine, (0..5000).collect::<Vec<_>>(), "each producer's entries stay in order");
+        }
+    }
+}

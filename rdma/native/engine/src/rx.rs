@@ -1,0 +1,706 @@
+//! The receiving half of a connection: payload goes straight from the socket to its final address.
+//!
+//! The receiver alternates between a header (staged) and a payload. One `recvmsg` reads the payload to its place and, in a last vector, padding, CRC and
+//! the next header into the stage. That is the *exact* mode, in which no payload byte is ever copied. While no large transfer can arrive it reads *in bulk*, as much as the stage
+//! holds, and copies small payloads out of it. RFC 5041 §5.3 and §7, RFC 5040 §5 to §7, RFC 5044 §4.
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+
+use weft_proto::{
+    Crc32c, Opcode, ReadRequest, Receiver, Segment, Target, Terminate, TerminateCode, CRC_LEN, READ_REQUEST_LEN,
+    TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN,
+};
+
+use crate::counters::Counters;
+use crate::memory::{AccessError, LargeWritable, MemoryTable, Pin, LARGE, REMOTE_READ, REMOTE_WRITE};
+use crate::ring::{Entry, EntryKind, Ring};
+use crate::socket::{self, Transfer};
+use crate::status::Status;
+use crate::tx::{InboundRead, Sge, Sges, Tx};
+
+/// Size of the stage: what bulk reading takes at once.
+const STAGE_BYTES: usize = 16 * 1024;
+/// Vectors of one receive call; a longer scatter list takes several calls.
+const VECTORS_MAX: usize = 34;
+/// Payload of a control message (Read Request, Terminate) at most.
+const CONTROL_MAX: usize = 96;
+/// What one turn may receive before other connections get theirs.
+const TURN_BYTES: usize = 4 << 20;
+
+/// A posted receive.
+pub struct ReceiveWork {
+    /// JavaScript's number for it.
+    pub slot: u32,
+    /// Where to.
+    pub sges: Sges,
+    filled: u64,
+}
+
+impl ReceiveWork {
+    /// A receive to be queued.
+    pub fn new(slot: u32, sges: Sges) -> Self {
+        Self { slot, sges, filled: 0 }
+    }
+}
+
+/// How a turn of receiving ended.
+#[derive(Debug)]
+pub enum ReceiveEnd {
+    /// The socket has no more now.
+    Drained,
+    /// There may be more; others first.
+    Turn,
+    /// The peer ended its direction, at a message boundary or within a message.
+    End {
+        /// Something was cut off.
+        within: bool,
+    },
+    /// The peer broke the protocol: the Terminate to send.
+    Violation(TerminateCode, Terminate),
+    /// The peer sent a Terminate.
+    Terminated(Terminate),
+    /// A receive or Read of ours names memory that is not registered any more.
+    Local,
+    /// The socket failed.
+    Failed(i32),
+}
+
+/// What receiving needs of its connection.
+pub struct Context<'a> {
+    /// The socket.
+    pub fd: RawFd,
+    /// The peer's end of stream may lie behind the data: only an empty read tells that the socket is empty.
+    pub ending: bool,
+    /// The device's regions.
+    pub memory: &'a MemoryTable,
+    /// The device's counters.
+    pub counters: &'a Counters,
+    /// Where completions go.
+    pub ring: &'a Ring,
+    /// JavaScript's number for the connection.
+    pub tag: u32,
+    /// The sending half: outstanding Reads of ours, answers to those of the peer.
+    pub tx: &'a mut Tx,
+}
+
+enum Sink {
+    /// No payload, or none that matters.
+    Nothing,
+    /// Read Request or Terminate.
+    Control([u8; CONTROL_MAX]),
+    /// RDMA Write.
+    Tagged { stag: u32, to: u64 },
+    /// Read Response: relative to what the first outstanding Read has got.
+    Read,
+    /// Send: offset within the first posted receive.
+    Receive { offset: u64 },
+}
+
+struct Current {
+    segment: Segment,
+    header: [u8; UNTAGGED_HEADER_LEN],
+    sink: Sink,
+    placed: usize,
+    crc: Option<Crc32c>,
+}
+
+enum Stop {
+    End(ReceiveEnd),
+    Violation(TerminateCode),
+}
+
+impl From<TerminateCode> for Stop {
+    fn from(code: TerminateCode) -> Self {
+        Stop::Violation(code)
+    }
+}
+
+fn tagged_error(error: AccessError) -> TerminateCode {
+    match error {
+        AccessError::InvalidStag => TerminateCode::DDP_TAGGED_INVALID_STAG,
+        AccessError::OtherDomain => TerminateCode::DDP_TAGGED_STAG_NOT_ASSOCIATED,
+        AccessError::Bounds => TerminateCode::DDP_TAGGED_BASE_OR_BOUNDS,
+        AccessError::Wrap => TerminateCode::DDP_TAGGED_TO_WRAP,
+        AccessError::Denied => TerminateCode::RDMAP_PROTECTION_ACCESS,
+    }
+}
+
+fn read_error(error: AccessError) -> TerminateCode {
+    match error {
+        AccessError::InvalidStag => TerminateCode::RDMAP_PROTECTION_INVALID_STAG,
+        AccessError::OtherDomain => TerminateCode::RDMAP_PROTECTION_STAG_NOT_ASSOCIATED,
+        AccessError::Bounds => TerminateCode::RDMAP_PROTECTION_BASE_OR_BOUNDS,
+        AccessError::Wrap => TerminateCode::RDMAP_PROTECTION_TO_WRAP,
+        AccessError::Denied => TerminateCode::RDMAP_PROTECTION_ACCESS,
+    }
+}
+
+/// The receiving half.
+pub struct Rx {
+    proto: Receiver,
+    stage: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// The last call got less than it asked for: the socket is empty.
+    drained: bool,
+    current: Option<Current>,
+    queue: VecDeque<ReceiveWork>,
+    large_receives: usize,
+    large_writable: LargeWritable,
+    /// Protection domain of the queue pair.
+    pub pd: u32,
+    /// FPDUs carry a CRC that is to be checked.
+    pub crc: bool,
+    /// An FPDU has been received.
+    pub started: bool,
+}
+
+impl Rx {
+    /// A receiver of a queue pair in protection domain `pd`.
+    pub fn new(pd: u32, large_writable: LargeWritable) -> Self {
+        Self {
+            proto: Receiver::new(),
+            stage: Box::default(),
+            start: 0,
+            end: 0,
+            drained: false,
+            current: None,
+            queue: VecDeque::new(),
+            large_receives: 0,
+            large_writable,
+            pd,
+            crc: false,
+            started: false,
+        }
+    }
+
+    /// Joins a protection domain.
+    pub fn set_domain(&mut self, pd: u32, large_writable: LargeWritable) {
+        self.pd = pd;
+        self.large_writable = large_writable;
+    }
+
+    /// Queues a receive.
+    pub fn post(&mut self, work: ReceiveWork) {
+        if work.sges.total >= LARGE {
+            self.large_receives += 1;
+        }
+        self.queue.push_back(work);
+    }
+
+    /// How many receives are posted.
+    pub fn posted(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn pop(&mut self) -> Option<ReceiveWork> {
+        let work = self.queue.pop_front()?;
+        if work.sges.total >= LARGE {
+            self.large_receives -= 1;
+        }
+        Some(work)
+    }
+
+    /// Reports every posted receive as flushed.
+    pub fn flush(&mut self, ring: &Ring, tag: u32) {
+        while let Some(work) = self.pop() {
+            let bytes = work.filled as u32;
+            let (kind, status) = (EntryKind::Receive, Status::Flushed);
+            ring.push(Entry { tag, kind, status, slot: work.slot, bytes, detail: 0, aux: 0 });
+        }
+        self.current = None;
+    }
+
+    fn staged(&self) -> &[u8] {
+        self.stage.get(self.start..self.end).unwrap_or(&[])
+    }
+
+    fn bulk(&self, tx: &Tx) -> bool {
+        self.large_writable.load(Ordering::SeqCst) == 0 && self.large_receives == 0 && !tx.has_large_read()
+    }
+
+    /// Reads and processes until the socket is empty, the turn is over, or the connection ends.
+    pub fn drive(&mut self, context: &mut Context<'_>) -> ReceiveEnd {
+        if self.stage.is_empty() {
+            self.stage = vec![0; STAGE_BYTES].into_boxed_slice();
+        }
+        self.drained = false;
+        let mut budget = TURN_BYTES;
+        loop {
+            match self.step(context, &mut budget) {
+                Ok(()) => {}
+                Err(Stop::End(end)) => return end,
+                Err(Stop::Violation(code)) => {
+                    let terminate = self.terminate_message(code);
+                    return ReceiveEnd::Violation(code, terminate);
+                }
+            }
+        }
+    }
+
+    fn terminate_message(&self, code: TerminateCode) -> Terminate {
+        let Some(current) = &self.current else { return Terminate::for_error(code, Some(self.staged()), None) };
+        let request = match (&current.sink, current.segment.opcode) {
+            (Sink::Control(bytes), Opcode::ReadRequest) if current.placed >= READ_REQUEST_LEN => {
+                bytes.get(..READ_REQUEST_LEN)
+            }
+            _ => None,
+        };
+        Terminate::for_error(code, Some(&current.header), request)
+    }
+
+    fn step(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Result<(), Stop> {
+        let Some(current) = &self.current else {
+            let need = Receiver::header_len(self.staged());
+            if self.end - self.start < need {
+                let ask = need - (self.end - self.start);
+                return self.fill_stage(context, ask, budget);
+            }
+            return self.begin(context);
+        };
+        let remaining = current.segment.payload_len - current.placed;
+        if remaining > 0 {
+            if self.start < self.end || matches!(current.sink, Sink::Control(_)) {
+                return self.place_staged(context, remaining, budget);
+            }
+            return self.place_direct(context, remaining, budget);
+        }
+        let trailer = current.segment.pad + CRC_LEN;
+        if self.end - self.start < trailer {
+            let ask = trailer + TAGGED_HEADER_LEN - (self.end - self.start);
+            return self.fill_stage(context, ask, budget);
+        }
+        self.finish(context, trailer)
+    }
+
+    /// Reads into the stage: `ask` bytes, or as much as there is room for where that may not be payload of a large message.
+    fn fill_stage(&mut self, context: &mut Context<'_>, ask: usize, budget: &mut usize) -> Result<(), Stop> {
+        self.stage.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        let limit = if self.bulk(context.tx) { STAGE_BYTES } else { (self.end + ask).min(STAGE_BYTES) };
+        let within = self.end > 0 || self.current.is_some();
+        let Some(room) = self.stage.get_mut(self.end..limit) else {
+            return Err(Stop::End(ReceiveEnd::Failed(libc::EIO)));
+        };
+        if self.drained {
+            return Err(Stop::End(ReceiveEnd::Drained));
+        }
+        let asked = room.len();
+        context.counters.receive_calls.add(1);
+        let outcome = socket::receive_buffer(context.fd, room, false);
+        let n = Self::received(outcome, within)?;
+        self.end += n;
+        self.drained = n < asked && !context.ending;
+        Self::spend(budget, n)
+    }
+
+    fn received(outcome: Transfer, within: bool) -> Result<usize, Stop> {
+        match outcome {
+            Transfer::Bytes(n) => Ok(n),
+            Transfer::WouldBlock => Err(Stop::End(ReceiveEnd::Drained)),
+            Transfer::End => Err(Stop::End(ReceiveEnd::End { within })),
+            Transfer::Failed(code) => Err(Stop::End(ReceiveEnd::Failed(code))),
+        }
+    }
+
+    fn spend(budget: &mut usize, n: usize) -> Result<(), Stop> {
+        if n >= *budget {
+            *budget = 0;
+            return Err(Stop::End(ReceiveEnd::Turn));
+        }
+        *budget -= n;
+        Ok(())
+    }
+
+    /// A header is complete: checks it and finds where its payload belongs.
+    fn begin(&mut self, context: &mut Context<'_>) -> Result<(), Stop> {
+        let need = Receiver::header_len(self.staged());
+        let mut header = [0u8; UNTAGGED_HEADER_LEN];
+        let bytes = self.stage.get(self.start..self.start + need).unwrap_or(&[]);
+        for (to, from) in header.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let segment = self.proto.handle_header(bytes)?;
+        let crc = self.crc.then(|| {
+            let mut crc = Crc32c::new();
+            crc.update(bytes);
+            crc
+        });
+        self.start += need;
+        let length = segment.payload_len as u64;
+        // From here on an error is answered with this header.
+        self.current = Some(Current { segment, header, sink: Sink::Nothing, placed: 0, crc });
+        let sink = match (segment.opcode, segment.target) {
+            (Opcode::Write, Target::Tagged { stag, to }) => {
+                if length > 0 {
+                    self.check(
+                        context,
+                        context.memory.pin_remote(self.pd, stag, to, length, REMOTE_WRITE),
+                        tagged_error,
+                    )?;
+                    Sink::Tagged { stag, to }
+                } else {
+                    Sink::Nothing
+                }
+            }
+            (Opcode::ReadResponse, Target::Tagged { stag, to }) => {
+                let Some(read) = context.tx.reads.front() else {
+                    return Err(TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE.into());
+                };
+                let total = u64::from(read.sink.length);
+                if read.sink.stag != stag {
+                    return Err(TerminateCode::DDP_TAGGED_INVALID_STAG.into());
+                }
+                if read.sink.address.wrapping_add(read.placed) != to
+                    || read.placed + length > total
+                    || segment.last != (read.placed + length == total)
+                {
+                    return Err(TerminateCode::DDP_TAGGED_BASE_OR_BOUNDS.into());
+                }
+                Sink::Read
+            }
+            (Opcode::ReadRequest | Opcode::Terminate, _) => {
+                if segment.payload_len > CONTROL_MAX {
+                    return Err(TerminateCode::DDP_UNTAGGED_TOO_LONG.into());
+                }
+                Sink::Control([0; CONTROL_MAX])
+            }
+            (_, Target::Untagged { mo, .. }) => {
+                let Some(work) = self.queue.front() else { return Err(TerminateCode::DDP_UNTAGGED_NO_BUFFER.into()) };
+                if u64::from(mo) + length > work.sges.total {
+                    return Err(TerminateCode::DDP_UNTAGGED_TOO_LONG.into());
+                }
+                Sink::Receive { offset: u64::from(mo) }
+            }
+            (_, Target::Tagged { .. }) => return Err(TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE.into()),
+        };
+        if let Some(current) = &mut self.current {
+            current.sink = sink;
+        }
+        Ok(())
+    }
+
+    fn check<T>(
+        &self,
+        context: &Context<'_>,
+        result: Result<T, AccessError>,
+        code: impl Fn(AccessError) -> TerminateCode,
+    ) -> Result<T, TerminateCode> {
+        result.map_err(|error| {
+            context.counters.protection_errors.add(1);
+            code(error)
+        })
+    }
+
+    /// The addresses of the next `length` bytes of the current payload, pinned; as many as fit in `vectors`.
+    fn resolve(
+        &self,
+        context: &Context<'_>,
+        length: usize,
+        vectors: &mut [libc::iovec],
+        pins: &mut Vec<Pin>,
+    ) -> Result<usize, Stop> {
+        let Some(current) = &self.current else { return Ok(0) };
+        let placed = current.placed as u64;
+        let length = length as u64;
+        let set = |vectors: &mut [libc::iovec], i: usize, pointer: *mut u8, length: u64| {
+            if let Some(vector) = vectors.get_mut(i) {
+                *vector = libc::iovec { iov_base: pointer.cast(), iov_len: length as usize };
+            }
+        };
+        let local = |sge: &Sge, pins: &mut Vec<Pin>| -> Result<*mut u8, Stop> {
+            let pin = context.memory.pin(sge.stag).ok_or(Stop::End(ReceiveEnd::Local))?;
+            let pointer = pin.local(sge.address, u64::from(sge.length)).ok_or(Stop::End(ReceiveEnd::Local))?;
+            pins.push(pin);
+            Ok(pointer)
+        };
+        match current.sink {
+            Sink::Tagged { stag, to } => {
+                let to = to + placed;
+                let pin = self.check(
+                    context,
+                    context.memory.pin_remote(self.pd, stag, to, length, REMOTE_WRITE),
+                    tagged_error,
+                )?;
+                let pointer = pin.at(to, length).ok_or(TerminateCode::DDP_TAGGED_BASE_OR_BOUNDS)?;
+                pins.push(pin);
+                set(vectors, 0, pointer, length);
+                Ok(1)
+            }
+            Sink::Read => {
+                let Some(read) = context.tx.reads.front() else { return Err(Stop::End(ReceiveEnd::Local)) };
+                let sge = Sge {
+                    stag: read.sink.stag,
+                    length: length as u32,
+                    address: read.sink.address + read.placed + placed,
+                };
+                set(vectors, 0, local(&sge, pins)?, length);
+                Ok(1)
+            }
+            Sink::Receive { offset } => {
+                let Some(work) = self.queue.front() else { return Err(Stop::End(ReceiveEnd::Local)) };
+                let mut count = 0;
+                for piece in work.sges.pieces(offset + placed, length).take(vectors.len()) {
+                    set(vectors, count, local(&piece, pins)?, u64::from(piece.length));
+                    count += 1;
+                }
+                Ok(count)
+            }
+            Sink::Nothing | Sink::Control(_) => Ok(0),
+        }
+    }
+
+    /// Takes payload that is already in the stage.
+    fn place_staged(&mut self, context: &mut Context<'_>, remaining: usize, budget: &mut usize) -> Result<(), Stop> {
+        let available = (self.end - self.start).min(remaining);
+        if let Some(Current { sink: Sink::Control(bytes), placed, crc, .. }) = &mut self.current {
+            if available == 0 {
+                // a control message's payload, and in exact mode its trailer and the next header
+                return self.fill_stage(context, remaining + CRC_LEN, budget);
+            }
+            let from = self.stage.get(self.start..self.start + available).unwrap_or(&[]);
+            if let Some(to) = bytes.get_mut(*placed..*placed + available) {
+                to.copy_from_slice(from);
+            }
+            if let Some(crc) = crc {
+                crc.update(from);
+            }
+            *placed += available;
+            self.start += available;
+            return Ok(());
+        }
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
+        let mut pins = Vec::new();
+        let count = self.resolve(context, available, &mut vectors, &mut pins)?;
+        let mut copied = 0;
+        for vector in vectors.iter().take(count) {
+            let n = vector.iov_len.min(available - copied);
+            let Some(from) = self.stage.get(self.start + copied..self.start + copied + n) else { break };
+            // SAFETY: `pins` vouches for the target; the source is our own stage, which is no region.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), vector.iov_base.cast::<u8>(), n) };
+            copied += n;
+        }
+        drop(pins);
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let run = self.stage.get(self.start..self.start + copied).unwrap_or(&[]);
+        if let Some(crc) = &mut current.crc {
+            crc.update(run);
+        }
+        current.placed += copied;
+        self.start += copied;
+        context.counters.bytes_staged.add(copied as u64);
+        if Self::is_large(current, context.tx, &self.queue) {
+            context.counters.bytes_staged_large.add(copied as u64);
+        }
+        Ok(())
+    }
+
+    fn is_large(current: &Current, tx: &Tx, queue: &VecDeque<ReceiveWork>) -> bool {
+        match current.sink {
+            Sink::Tagged { .. } => current.segment.payload_len as u64 >= LARGE,
+            Sink::Read => tx.has_large_read(),
+            Sink::Receive { offset } => offset + current.segment.payload_len as u64 >= LARGE && !queue.is_empty(),
+            Sink::Nothing | Sink::Control(_) => false,
+        }
+    }
+
+    /// Reads payload from the socket to its place, and what follows it into the stage.
+    fn place_direct(&mut self, context: &mut Context<'_>, remaining: usize, budget: &mut usize) -> Result<(), Stop> {
+        if self.drained {
+            return Err(Stop::End(ReceiveEnd::Drained));
+        }
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX + 1];
+        let mut pins = Vec::new();
+        let places = vectors.get_mut(..VECTORS_MAX).unwrap_or(&mut []);
+        let mut count = self.resolve(context, remaining, places, &mut pins)?;
+        let direct: usize = vectors.iter().take(count).map(|v| v.iov_len).sum();
+        let bulk = self.bulk(context.tx);
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let mut asked = direct;
+        if direct == remaining {
+            let ask = current.segment.pad + CRC_LEN + TAGGED_HEADER_LEN;
+            let tail = if bulk { STAGE_BYTES } else { ask };
+            self.start = 0;
+            self.end = 0;
+            if let (Some(room), Some(vector)) = (self.stage.get_mut(..tail), vectors.get_mut(count)) {
+                *vector = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+                count += 1;
+                asked += tail;
+            }
+        }
+        let Some(used) = vectors.get_mut(..count) else { return Err(Stop::End(ReceiveEnd::Local)) };
+        context.counters.receive_calls.add(1);
+        // SAFETY: `pins` vouches for the places; the last vector is our own stage.
+        let outcome = unsafe { socket::receive(context.fd, used) };
+        let n = Self::received(outcome, true)?;
+        let placed = n.min(direct);
+        if let Some(crc) = &mut current.crc {
+            let mut left = placed;
+            for vector in vectors.iter() {
+                let run = vector.iov_len.min(left);
+                if run == 0 {
+                    break;
+                }
+                // SAFETY: still pinned. A concurrent write by a peer makes the CRC fail, nothing worse: the bytes are only summed.
+                crc.update(unsafe { std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), run) });
+                left -= run;
+            }
+        }
+        drop(pins);
+        current.placed += placed;
+        self.end = n - placed;
+        context.counters.bytes_placed.add(placed as u64);
+        self.drained = n < asked && !context.ending;
+        Self::spend(budget, n)
+    }
+
+    /// The whole FPDU is here: checks its CRC and delivers it.
+    fn finish(&mut self, context: &mut Context<'_>, trailer: usize) -> Result<(), Stop> {
+        let bytes = self.stage.get(self.start..self.start + trailer).unwrap_or(&[]);
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if let Some(mut crc) = current.crc.take() {
+            let (pad, field) = bytes.split_at(trailer - CRC_LEN);
+            crc.update(pad);
+            if weft_proto::crc32c::to_wire(crc.finish()) != field {
+                return Err(TerminateCode::MPA_CRC.into());
+            }
+        }
+        self.proto.complete(&current.segment);
+        context.counters.fpdus_received.add(1);
+        self.started = true;
+        let result = self.deliver(context);
+        if result.is_ok() {
+            self.start += trailer;
+            self.current = None;
+        }
+        result
+    }
+
+    fn deliver(&mut self, context: &mut Context<'_>) -> Result<(), Stop> {
+        let Some(current) = &self.current else { return Ok(()) };
+        let segment = &current.segment;
+        let length = segment.payload_len as u64;
+        match segment.opcode {
+            Opcode::Write => {}
+            Opcode::ReadResponse => {
+                if let Some(read) = context.tx.reads.front_mut() {
+                    read.placed += length;
+                }
+                if segment.last {
+                    context.tx.read_done();
+                    context.tx.retire(context.ring, context.tag);
+                }
+            }
+            Opcode::ReadRequest => {
+                let Sink::Control(bytes) = &current.sink else { return Ok(()) };
+                let mut wire = [0u8; READ_REQUEST_LEN];
+                wire.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                let request = ReadRequest::parse(&wire);
+                if request.length > 0 {
+                    let (stag, to) = (request.source_stag, request.source_to);
+                    let pin = context.memory.pin_remote(self.pd, stag, to, u64::from(request.length), REMOTE_READ);
+                    self.check(context, pin.map(drop), read_error)?;
+                }
+                if !context.tx.respond(InboundRead { request }) {
+                    return Err(TerminateCode::DDP_UNTAGGED_NO_BUFFER.into());
+                }
+            }
+            Opcode::Terminate => {
+                let Sink::Control(bytes) = &current.sink else { return Ok(()) };
+                let terminate = Terminate::parse(bytes.get(..current.placed).unwrap_or(&[]))
+                    .map_err(|_| TerminateCode::RDMAP_OPERATION_UNSPECIFIED)?;
+                return Err(Stop::End(ReceiveEnd::Terminated(terminate)));
+            }
+            Opcode::Send | Opcode::SendInvalidate | Opcode::SendSolicited | Opcode::SendSolicitedInvalidate => {
+                let Target::Untagged { mo, invalidate_stag, .. } = segment.target else { return Ok(()) };
+                if let Some(work) = self.queue.front_mut() {
+                    work.filled = u64::from(mo) + length;
+                }
+                if !segment.last {
+                    return Ok(());
+                }
+                let mut detail = 0;
+                if matches!(segment.opcode, Opcode::SendInvalidate | Opcode::SendSolicitedInvalidate) {
+                    detail = invalidate_stag;
+                    let result = context.memory.invalidate_remote(self.pd, invalidate_stag);
+                    self.check(context, result, |error| match error {
+                        AccessError::OtherDomain => TerminateCode::RDMAP_PROTECTION_STAG_NOT_ASSOCIATED,
+                        _ => TerminateCode::RDMAP_OPERATION_CANNOT_INVALIDATE,
+                    })?;
+                }
+                if let Some(work) = self.pop() {
+                    let bytes = work.filled as u32;
+                    let (kind, status) = (EntryKind::Receive, Status::Ok);
+                    context.ring.push(Entry { tag: context.tag, kind, status, slot: work.slot, bytes, detail, aux: 0 });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a stream: fills the posted receives in order.
+    pub fn drive_stream(&mut self, context: &mut Context<'_>) -> ReceiveEnd {
+        let mut budget = TURN_BYTES;
+        loop {
+            let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
+            let mut count = 0;
+            let mut asked = 0usize;
+            'gather: for work in &self.queue {
+                for piece in work.sges.pieces(work.filled, work.sges.total - work.filled) {
+                    let Some(vector) = vectors.get_mut(count) else { break 'gather };
+                    *vector =
+                        libc::iovec { iov_base: piece.address as *mut libc::c_void, iov_len: piece.length as usize };
+                    count += 1;
+                    asked += piece.length as usize;
+                }
+            }
+            if count == 0 {
+                // nothing is posted: what has arrived stays in the socket
+                return ReceiveEnd::Turn;
+            }
+            let Some(used) = vectors.get_mut(..count) else { return ReceiveEnd::Local };
+            context.counters.receive_calls.add(1);
+            // SAFETY: JavaScript keeps the memory of a posted receive in place until its completion.
+            let n = match unsafe { socket::receive(context.fd, used) } {
+                Transfer::Bytes(n) => n,
+                Transfer::WouldBlock => return ReceiveEnd::Drained,
+                Transfer::End => return ReceiveEnd::End { within: self.queue.front().is_some_and(|w| w.filled > 0) },
+                Transfer::Failed(code) => return ReceiveEnd::Failed(code),
+            };
+            context.counters.bytes_placed.add(n as u64);
+            let mut left = n as u64;
+            while let Some(work) = self.queue.front_mut() {
+                let taken = left.min(work.sges.total - work.filled);
+                work.filled += taken;
+                left -= taken;
+                if work.filled < work.sges.total {
+                    break;
+                }
+                if let Some(work) = self.pop() {
+                    let (kind, status, bytes) = (EntryKind::Receive, Status::Ok, work.filled as u32);
+                    context.ring.push(Entry {
+                        tag: context.tag,
+                        kind,
+                        status,
+                        slot: work.slot,
+                        bytes,
+                        detail: 0,
+                        aux: 0,
+                    });
+                }
+                if left == 0 {
+                    break;
+                }
+            }
+            if n < asked && !context.ending {
+                return ReceiveEnd::Drained;
+            }
+            if n >= budget {
+                return ReceiveEnd::Turn;
+            }
+            budget -= n;
+        }
+    }
+}

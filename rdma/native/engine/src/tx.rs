@@ -1,0 +1,796 @@
+//! The sending half of a connection: work requests and Read Responses become FPDUs (or, on a stream, plain bytes) and leave from where they lie.
+//!
+//! A *chunk* is a run of bytes to send: either in the arena (headers, trailers, small payloads) or in a region. Many chunks leave in one call. RFC 5041 §5,
+//! RFC 5044 §4.
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+
+use weft_proto::ddp::{QUEUE_READ_REQUEST, QUEUE_SEND, QUEUE_TERMINATE};
+use weft_proto::mpa::pad_len;
+use weft_proto::tx as wire;
+use weft_proto::{Crc32c, Opcode, ReadRequest, TerminateCode, Transmitter, READ_REQUEST_LEN, TRAILER_LEN_MAX};
+
+use crate::counters::Counters;
+use crate::memory::{MemoryTable, Pin, LARGE, REMOTE_READ};
+use crate::ring::{Entry, EntryKind, Ring};
+use crate::socket::{self, Transfer, VECTORS_MAX};
+use crate::status::Status;
+
+/// Payloads up to this length are copied next to their header: a vector of its own would cost more.
+pub const INLINE_MAX: usize = 256;
+/// How much is made ready ahead of the socket.
+const BATCH_BYTES: u64 = 1 << 20;
+/// What one turn may send before others get theirs.
+const TURN_BYTES: u64 = 4 << 20;
+const ARENA_BYTES: usize = 32 * 1024;
+/// The most arena bytes that one FPDU takes: header, inline payload, padding, CRC.
+const FPDU_ARENA_MAX: usize = 20 + INLINE_MAX + 8;
+
+/// One stretch of local memory in a work request. `stag` 0 (streams only): memory that JavaScript keeps in place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sge {
+    /// STag of the region.
+    pub stag: u32,
+    /// Bytes.
+    pub length: u32,
+    /// Address in this process.
+    pub address: u64,
+}
+
+/// A scatter/gather list; the usual one of a single element takes no allocation.
+#[derive(Clone, Debug, Default)]
+pub struct Sges {
+    first: Sge,
+    rest: Vec<Sge>,
+    count: usize,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+impl Sges {
+    /// Appends an element.
+    pub fn push(&mut self, sge: Sge) {
+        if self.count == 0 {
+            self.first = sge;
+        } else {
+            self.rest.push(sge);
+        }
+        self.count += 1;
+        self.total += u64::from(sge.length);
+    }
+
+    /// The elements.
+    pub fn iter(&self) -> impl Iterator<Item = &Sge> {
+        std::iter::once(&self.first).take(self.count).chain(self.rest.iter())
+    }
+
+    /// The pieces that bytes `offset .. offset + length` of the list lie in.
+    pub fn pieces(&self, offset: u64, length: u64) -> impl Iterator<Item = Sge> + '_ {
+        let mut start = 0u64;
+        let end = offset + length;
+        self.iter().filter_map(move |sge| {
+            let (from, to) = (start.max(offset), (start + u64::from(sge.length)).min(end));
+            let piece = (from < to).then(|| Sge {
+                stag: sge.stag,
+                length: (to - from) as u32,
+                address: sge.address + (from - start),
+            });
+            start += u64::from(sge.length);
+            piece
+        })
+    }
+}
+
+/// What a send work request does.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
+    /// Send, with the STag to invalidate at the peer, and whether the peer asked to be told of it.
+    Send {
+        /// STag of the peer's to invalidate.
+        invalidate: Option<u32>,
+        /// With Solicited Event.
+        solicited: bool,
+    },
+    /// RDMA Write to the peer's STag at this tagged offset.
+    Write {
+        /// STag.
+        stag: u32,
+        /// Tagged offset.
+        to: u64,
+    },
+    /// RDMA Read from the peer's STag at this tagged offset.
+    Read {
+        /// STag.
+        stag: u32,
+        /// Tagged offset.
+        to: u64,
+    },
+    /// Plain bytes.
+    Stream,
+}
+
+/// A posted work request of the send queue.
+pub struct SendWork {
+    /// JavaScript's number for it.
+    pub slot: u32,
+    /// Whether success is reported.
+    pub signalled: bool,
+    /// What to do.
+    pub operation: Operation,
+    /// With what memory.
+    pub sges: Sges,
+    done: bool,
+}
+
+impl SendWork {
+    /// A request to be queued.
+    pub fn new(slot: u32, signalled: bool, operation: Operation, sges: Sges) -> Self {
+        Self { slot, signalled, operation, sges, done: false }
+    }
+}
+
+/// An RDMA Read of the peer's that is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct InboundRead {
+    /// What was asked.
+    pub request: ReadRequest,
+}
+
+/// An RDMA Read of ours that is under way.
+pub struct OutboundRead {
+    work: u64,
+    /// The sink, as it stands in the request.
+    pub sink: Sge,
+    /// Bytes received of it.
+    pub placed: u64,
+}
+
+enum Chunk {
+    Arena { start: u64, length: u32 },
+    Memory { sge: Sge, remote: bool },
+}
+
+impl Chunk {
+    fn length(&self) -> u64 {
+        match self {
+            Chunk::Arena { length, .. } => u64::from(*length),
+            Chunk::Memory { sge, .. } => u64::from(sge.length),
+        }
+    }
+}
+
+enum Mark {
+    Work(u64),
+    Response,
+    Terminate,
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Work(u64),
+    Response(InboundRead),
+}
+
+struct Message {
+    source: Source,
+    offset: u64,
+    total: u64,
+    msn: u32,
+}
+
+/// How a turn of sending ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendEnd {
+    /// Everything that can be sent has been.
+    Done,
+    /// The socket is full; it will report when it takes more.
+    Blocked,
+    /// Others first.
+    Turn,
+}
+
+/// Why sending failed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// A work request of ours names memory that is not ours to use.
+    Local,
+    /// A peer's RDMA Read lost its source meanwhile.
+    Remote(TerminateCode),
+    /// The socket failed.
+    Socket(i32),
+}
+
+/// Padding and CRC field of an FPDU; the CRC covers the padding.
+fn trailer(ulpdu_len: usize, crc: Option<Crc32c>) -> ([u8; TRAILER_LEN_MAX], usize) {
+    let crc = crc.map(|mut crc| {
+        crc.update([0u8; 3].get(..pad_len(ulpdu_len)).unwrap_or(&[]));
+        crc.finish()
+    });
+    wire::trailer(ulpdu_len, crc)
+}
+
+/// The sending half.
+pub struct Tx {
+    queue: VecDeque<SendWork>,
+    base: u64,
+    next: u64,
+    responses: VecDeque<InboundRead>,
+    responses_unsent: usize,
+    /// Reads of ours under way, in the order of their requests.
+    pub reads: VecDeque<OutboundRead>,
+    large_reads: usize,
+    /// Reads of ours that may be outstanding (ORD).
+    pub ord: usize,
+    /// Reads of the peer's that may be outstanding (IRD).
+    pub ird: usize,
+    /// FPDUs carry a CRC.
+    pub crc: bool,
+    /// The most payload of one FPDU.
+    pub payload_max: usize,
+    /// False while a responder waits for the initiator's first FPDU (RFC 5044 §7.1.2).
+    pub open: bool,
+    message: Option<Message>,
+    responses_turn: bool,
+    numbers: Transmitter,
+    arena: Box<[u8]>,
+    arena_end: u64,
+    arena_start: u64,
+    chunks: VecDeque<Chunk>,
+    built: u64,
+    sent: u64,
+    /// End of the last FPDU that has left whole.
+    boundary: u64,
+    fpdu_ends: VecDeque<u64>,
+    marks: VecDeque<(u64, Mark)>,
+    failed: bool,
+    /// The Terminate, where there was one, has left.
+    pub terminate_sent: bool,
+}
+
+impl Tx {
+    /// A sender that has nothing to send.
+    pub fn new() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            base: 0,
+            next: 0,
+            responses: VecDeque::new(),
+            responses_unsent: 0,
+            reads: VecDeque::new(),
+            large_reads: 0,
+            ord: 0,
+            ird: 0,
+            crc: false,
+            payload_max: 0,
+            open: false,
+            message: None,
+            responses_turn: false,
+            numbers: Transmitter::new(),
+            arena: Box::default(),
+            arena_end: 0,
+            arena_start: 0,
+            chunks: VecDeque::new(),
+            built: 0,
+            sent: 0,
+            boundary: 0,
+            fpdu_ends: VecDeque::new(),
+            marks: VecDeque::new(),
+            failed: false,
+            terminate_sent: false,
+        }
+    }
+
+    /// Queues work.
+    pub fn post(&mut self, work: SendWork) {
+        self.queue.push_back(work);
+    }
+
+    /// How many requests are not finished.
+    pub fn posted(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Queues the answer to a Read of the peer's; false where it exceeds IRD.
+    pub fn respond(&mut self, read: InboundRead) -> bool {
+        if self.responses_unsent >= self.ird {
+            return false;
+        }
+        self.responses_unsent += 1;
+        self.responses.push_back(read);
+        true
+    }
+
+    /// Whether a Read of 8 KiB or more is under way: its response is read exactly.
+    pub fn has_large_read(&self) -> bool {
+        self.large_reads > 0
+    }
+
+    /// Whether all that can be sent has been.
+    pub fn is_idle(&self) -> bool {
+        self.chunks.is_empty()
+            && self.message.is_none()
+            && (!self.open || (self.responses.is_empty() && !self.startable()))
+    }
+
+    /// Whether every posted request is finished and nothing is left to send.
+    pub fn is_drained(&self) -> bool {
+        self.chunks.is_empty() && self.message.is_none() && self.queue.is_empty() && self.responses.is_empty()
+    }
+
+    fn work(&mut self, number: u64) -> Option<&mut SendWork> {
+        self.queue.get_mut(number.checked_sub(self.base)? as usize)
+    }
+
+    fn startable(&self) -> bool {
+        match self.queue.get((self.next - self.base) as usize) {
+            None => false,
+            Some(work) => !matches!(work.operation, Operation::Read { .. }) || self.reads.len() < self.ord,
+        }
+    }
+
+    fn start_next(&mut self) -> bool {
+        let work_first = self.startable() && !(self.responses_turn && !self.responses.is_empty());
+        if !work_first {
+            let Some(read) = self.responses.pop_front() else { return false };
+            self.responses_turn = false;
+            let total = u64::from(read.request.length);
+            self.message = Some(Message { source: Source::Response(read), offset: 0, total, msn: 0 });
+            return true;
+        }
+        self.responses_turn = true;
+        let number = self.next;
+        self.next += 1;
+        let Some(work) = self.queue.get((number - self.base) as usize) else { return false };
+        let mut total = work.sges.total;
+        let mut msn = 0;
+        match work.operation {
+            Operation::Send { .. } => {
+                msn = self.numbers.next_msn(QUEUE_SEND);
+            }
+            Operation::Read { .. } => {
+                msn = self.numbers.next_msn(QUEUE_READ_REQUEST);
+                let sink = work.sges.iter().next().copied().unwrap_or_default();
+                if total >= LARGE {
+                    self.large_reads += 1;
+                }
+                self.reads.push_back(OutboundRead { work: number, sink, placed: 0 });
+                total = READ_REQUEST_LEN as u64;
+            }
+            Operation::Write { .. } | Operation::Stream => {}
+        }
+        self.message = Some(Message { source: Source::Work(number), offset: 0, total, msn });
+        true
+    }
+
+    fn arena_push(&mut self, bytes: &[u8]) {
+        let capacity = ARENA_BYTES as u64;
+        let room = capacity - self.arena_end % capacity;
+        let fresh = (bytes.len() as u64) > room;
+        if fresh {
+            self.arena_end += room;
+        }
+        let at = (self.arena_end % capacity) as usize;
+        if let Some(target) = self.arena.get_mut(at..at + bytes.len()) {
+            target.copy_from_slice(bytes);
+        }
+        let start = self.arena_end;
+        self.arena_end += bytes.len() as u64;
+        self.built += bytes.len() as u64;
+        if let (Some(Chunk::Arena { start: last, length }), false) = (self.chunks.back_mut(), fresh) {
+            if *last + u64::from(*length) == start {
+                *length += bytes.len() as u32;
+                return;
+            }
+        }
+        self.chunks.push_back(Chunk::Arena { start, length: bytes.len() as u32 });
+    }
+
+    fn arena_has_room(&self) -> bool {
+        // twice: a run never wraps around the end, so up to one FPDU's worth is skipped there
+        self.arena_end - self.arena_start + 2 * FPDU_ARENA_MAX as u64 <= ARENA_BYTES as u64
+    }
+
+    /// Appends payload that lies in a region: by reference, or copied when it is small. Feeds the CRC.
+    fn payload_push(
+        &mut self,
+        memory: &MemoryTable,
+        counters: &Counters,
+        sge: Sge,
+        remote: bool,
+        crc: Option<&mut Crc32c>,
+    ) -> Result<(), SendError> {
+        let lost =
+            if remote { SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG) } else { SendError::Local };
+        let length = sge.length as usize;
+        let small = length <= INLINE_MAX;
+        if crc.is_some() || small {
+            let pin = memory.pin(sge.stag).ok_or(lost)?;
+            let pointer = pin.local(sge.address, length as u64).ok_or(SendError::Local)?;
+            if small {
+                let mut copy = [0u8; INLINE_MAX];
+                let Some(copy) = copy.get_mut(..length) else { return Err(SendError::Local) };
+                // SAFETY: the pin vouches for `length` bytes at `pointer`; the copy is a raw one because a peer may be writing there.
+                unsafe { std::ptr::copy_nonoverlapping(pointer, copy.as_mut_ptr(), length) };
+                if let Some(crc) = crc {
+                    crc.update(copy);
+                }
+                counters.bytes_inlined.add(length as u64);
+                self.arena_push(copy);
+                return Ok(());
+            }
+            if let Some(crc) = crc {
+                // SAFETY: the pin vouches for the memory during this pass. A peer's concurrent write makes the CRC wrong, which its receiver detects.
+                crc.update(unsafe { std::slice::from_raw_parts(pointer, length) });
+            }
+        }
+        self.built += u64::from(sge.length);
+        self.chunks.push_back(Chunk::Memory { sge, remote });
+        Ok(())
+    }
+
+    fn build(&mut self, memory: &MemoryTable, counters: &Counters) -> Result<(), SendError> {
+        if !self.open || self.failed {
+            return Ok(());
+        }
+        if self.arena.is_empty() {
+            self.arena = vec![0; ARENA_BYTES].into_boxed_slice();
+        }
+        while self.built - self.sent < BATCH_BYTES && self.chunks.len() + 40 < VECTORS_MAX * 2 && self.arena_has_room()
+        {
+            if self.message.is_none() && !self.start_next() {
+                break;
+            }
+            self.build_one(memory, counters)?;
+        }
+        Ok(())
+    }
+
+    fn build_one(&mut self, memory: &MemoryTable, counters: &Counters) -> Result<(), SendError> {
+        let Some(message) = self.message.take() else { return Ok(()) };
+        let operation = match message.source {
+            Source::Work(number) => self.work(number).map(|work| work.operation),
+            Source::Response(_) => None,
+        };
+        if let (Source::Work(number), Some(Operation::Stream)) = (message.source, operation) {
+            let sges = self.work(number).map(|work| std::mem::take(&mut work.sges)).unwrap_or_default();
+            for sge in sges.iter().filter(|sge| sge.length > 0) {
+                self.built += u64::from(sge.length);
+                self.chunks.push_back(Chunk::Memory { sge: *sge, remote: false });
+            }
+            self.marks.push_back((self.built, Mark::Work(number)));
+            return Ok(());
+        }
+        let left = message.total - message.offset;
+        let length = left.min(self.payload_max as u64);
+        let last = length == left;
+        let bytes = length as usize;
+        let mut crc = self.crc.then(Crc32c::new);
+        let mut header_tagged = None;
+        let mut header_untagged = None;
+        let mut request = None;
+        match (message.source, operation) {
+            (Source::Response(read), _) => {
+                let to = read.request.sink_to.wrapping_add(message.offset);
+                header_tagged =
+                    Some(wire::tagged_header(Opcode::ReadResponse, last, read.request.sink_stag, to, bytes));
+            }
+            (_, Some(Operation::Write { stag, to })) => {
+                let to = to.wrapping_add(message.offset);
+                header_tagged = Some(wire::tagged_header(Opcode::Write, last, stag, to, bytes));
+            }
+            (_, Some(Operation::Send { invalidate, solicited })) => {
+                let opcode = match (invalidate.is_some(), solicited) {
+                    (false, false) => Opcode::Send,
+                    (true, false) => Opcode::SendInvalidate,
+                    (false, true) => Opcode::SendSolicited,
+                    (true, true) => Opcode::SendSolicitedInvalidate,
+                };
+                header_untagged = Some(wire::untagged_header(
+                    opcode,
+                    last,
+                    QUEUE_SEND,
+                    message.msn,
+                    message.offset as u32,
+                    invalidate.unwrap_or(0),
+                    bytes,
+                ));
+            }
+            (Source::Work(number), Some(Operation::Read { stag, to })) => {
+                let sges = self.work(number).map(|work| work.sges.clone()).unwrap_or_default();
+                let sink = sges.iter().next().copied().unwrap_or_default();
+                request = Some(
+                    ReadRequest {
+                        sink_stag: sink.stag,
+                        sink_to: sink.address,
+                        length: sges.total as u32,
+                        source_stag: stag,
+                        source_to: to,
+                    }
+                    .emit(),
+                );
+                header_untagged = Some(wire::untagged_header(
+                    Opcode::ReadRequest,
+                    last,
+                    QUEUE_READ_REQUEST,
+                    message.msn,
+                    0,
+                    0,
+                    bytes,
+                ));
+            }
+            _ => return Ok(()),
+        }
+        let header: &[u8] = match (&header_tagged, &header_untagged) {
+            (Some(tagged), _) => tagged,
+            (_, Some(untagged)) => untagged,
+            _ => return Ok(()),
+        };
+        if let Some(crc) = &mut crc {
+            crc.update(header);
+        }
+        self.arena_push(header);
+        if let Some(request) = &request {
+            if let Some(crc) = &mut crc {
+                crc.update(request);
+            }
+            self.arena_push(request);
+        } else {
+            match message.source {
+                Source::Response(read) if length > 0 => {
+                    let sge = Self::response_source(memory, &read, message.offset, bytes)?;
+                    self.payload_push(memory, counters, sge, true, crc.as_mut())?;
+                }
+                Source::Response(_) => {}
+                Source::Work(number) => {
+                    let sges = self.work(number).map(|work| std::mem::take(&mut work.sges)).unwrap_or_default();
+                    for piece in sges.pieces(message.offset, length) {
+                        self.payload_push(memory, counters, piece, false, crc.as_mut())?;
+                    }
+                    if let Some(work) = self.work(number) {
+                        work.sges = sges;
+                    }
+                }
+            }
+        }
+        let (trailer, trailer_length) = trailer(header.len() - 2 + bytes, crc);
+        self.arena_push(trailer.get(..trailer_length).unwrap_or(&[]));
+        counters.fpdus_sent.add(1);
+        self.fpdu_ends.push_back(self.built);
+        if !last {
+            self.message = Some(Message { offset: message.offset + length, ..message });
+            return Ok(());
+        }
+        match (message.source, operation) {
+            (Source::Response(_), _) => self.marks.push_back((self.built, Mark::Response)),
+            // a Read is done when its response has come
+            (Source::Work(_), Some(Operation::Read { .. })) => {}
+            (Source::Work(number), _) => self.marks.push_back((self.built, Mark::Work(number))),
+        }
+        Ok(())
+    }
+
+    fn response_source(memory: &MemoryTable, read: &InboundRead, offset: u64, bytes: usize) -> Result<Sge, SendError> {
+        let to = read.request.source_to.wrapping_add(offset);
+        let pin = memory.pin(read.request.source_stag);
+        let address = pin
+            .as_ref()
+            .filter(|pin| pin.region().access & REMOTE_READ != 0)
+            .and_then(|pin| pin.at(to, bytes as u64))
+            .ok_or(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))?;
+        Ok(Sge { stag: read.request.source_stag, length: bytes as u32, address: address as u64 })
+    }
+
+    /// Sends what it can.
+    pub fn drive(&mut self, fd: RawFd, memory: &MemoryTable, counters: &Counters) -> Result<SendEnd, SendError> {
+        let mut turn = 0u64;
+        loop {
+            self.build(memory, counters)?;
+            if self.chunks.is_empty() {
+                return Ok(SendEnd::Done);
+            }
+            if turn >= TURN_BYTES {
+                return Ok(SendEnd::Turn);
+            }
+            let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
+            let mut pins: Vec<Pin> = Vec::new();
+            let mut count = 0;
+            let mut offered = 0u64;
+            for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {
+                let (pointer, length) = match chunk {
+                    Chunk::Arena { start, length } => {
+                        let at = (*start % ARENA_BYTES as u64) as usize;
+                        match self.arena.get(at..at + *length as usize) {
+                            Some(run) => (run.as_ptr().cast_mut(), run.len()),
+                            None => return Err(SendError::Local),
+                        }
+                    }
+                    Chunk::Memory { sge, .. } if sge.stag == 0 => (sge.address as *mut u8, sge.length as usize),
+                    Chunk::Memory { sge, remote } => {
+                        let held = pins.last().is_some_and(|pin| pin.region().stag == sge.stag);
+                        if !held {
+                            match memory.pin(sge.stag) {
+                                Some(pin) => pins.push(pin),
+                                None if count > 0 => break, // what lies in front of it leaves first
+                                None if *remote => {
+                                    return Err(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))
+                                }
+                                None => return Err(SendError::Local),
+                            }
+                        }
+                        match pins.last().and_then(|pin| pin.local(sge.address, u64::from(sge.length))) {
+                            Some(pointer) => (pointer, sge.length as usize),
+                            None => return Err(SendError::Local),
+                        }
+                    }
+                };
+                *vector = libc::iovec { iov_base: pointer.cast(), iov_len: length };
+                count += 1;
+                offered += length as u64;
+            }
+            counters.send_calls.add(1);
+            let Some(vectors) = vectors.get_mut(..count) else { return Err(SendError::Local) };
+            // SAFETY: arena vectors point into our own box; region vectors are held by `pins`; stream memory is kept by JavaScript until completion.
+            let outcome = unsafe { socket::send(fd, vectors) };
+            drop(pins);
+            match outcome {
+                Transfer::Bytes(n) => {
+                    self.advance(n as u64, counters);
+                    turn += n as u64;
+                    if (n as u64) < offered {
+                        return Ok(SendEnd::Blocked);
+                    }
+                }
+                Transfer::WouldBlock => return Ok(SendEnd::Blocked),
+                Transfer::End => return Err(SendError::Socket(libc::EPIPE)),
+                Transfer::Failed(code) => return Err(SendError::Socket(code)),
+            }
+        }
+    }
+
+    fn advance(&mut self, mut n: u64, counters: &Counters) {
+        self.sent += n;
+        while n > 0 {
+            let Some(chunk) = self.chunks.front_mut() else { break };
+            let length = chunk.length();
+            let taken = n.min(length);
+            match chunk {
+                Chunk::Arena { start, length } => {
+                    *start += taken;
+                    *length -= taken as u32;
+                    self.arena_start = *start;
+                }
+                Chunk::Memory { sge, .. } => {
+                    sge.address += taken;
+                    sge.length -= taken as u32;
+                    counters.bytes_sent.add(taken);
+                }
+            }
+            if taken == length {
+                self.chunks.pop_front();
+            }
+            n -= taken;
+        }
+        if self.chunks.is_empty() {
+            self.arena_start = self.arena_end;
+        }
+        while self.fpdu_ends.front().is_some_and(|end| *end <= self.sent) {
+            self.boundary = self.fpdu_ends.pop_front().unwrap_or(self.boundary);
+        }
+        while self.marks.front().is_some_and(|(end, _)| *end <= self.sent) {
+            match self.marks.pop_front() {
+                Some((_, Mark::Work(number))) => {
+                    if let Some(work) = self.work(number) {
+                        work.done = true;
+                    }
+                }
+                Some((_, Mark::Response)) => self.responses_unsent -= 1,
+                Some((_, Mark::Terminate)) => self.terminate_sent = true,
+                None => break,
+            }
+        }
+    }
+
+    /// The Read that a Read Response belongs to has all its bytes.
+    pub fn read_done(&mut self) {
+        if let Some(read) = self.reads.pop_front() {
+            if let Some(work) = self.work(read.work) {
+                work.done = true;
+                if work.sges.total >= LARGE {
+                    self.large_reads -= 1;
+                }
+            }
+        }
+    }
+
+    /// Reports finished requests, in the order of posting. True where any entry was written.
+    pub fn retire(&mut self, ring: &Ring, tag: u32) -> bool {
+        let mut any = false;
+        while self.queue.front().is_some_and(|work| work.done) {
+            let Some(work) = self.queue.pop_front() else { break };
+            self.base += 1;
+            if work.signalled {
+                any = true;
+                ring.push(Self::entry(&work, tag, Status::Ok));
+            }
+        }
+        any
+    }
+
+    fn entry(work: &SendWork, tag: u32, status: Status) -> Entry {
+        let bytes = work.sges.total as u32;
+        Entry { tag, kind: EntryKind::Send, status, slot: work.slot, bytes, detail: 0, aux: 0 }
+    }
+
+    /// Reports every unfinished request as flushed (the first one with `first`, where it is to blame), signalled or not.
+    pub fn flush(&mut self, ring: &Ring, tag: u32, first: Option<Status>) {
+        self.retire(ring, tag);
+        let mut status = first.unwrap_or(Status::Flushed);
+        while let Some(work) = self.queue.pop_front() {
+            self.base += 1;
+            let own = if work.done { Status::Ok } else { status };
+            if !work.done {
+                status = Status::Flushed;
+            }
+            ring.push(Self::entry(&work, tag, own));
+        }
+        self.next = self.base;
+        self.reads.clear();
+        self.responses.clear();
+        self.chunks.clear();
+        self.message = None;
+    }
+
+    /// Drops what has not begun to leave and appends a Terminate behind the FPDU under way (RFC 5040 §7.1). False where none can be sent.
+    pub fn terminate(&mut self, terminate: &[u8]) -> bool {
+        self.failed = true;
+        self.message = None;
+        if self.payload_max == 0 {
+            return false;
+        }
+        let keep = match self.fpdu_ends.front() {
+            // begun: the byte stream must go on to its end
+            Some(end) if !self.fpdu_begins_at_sent() => *end,
+            _ if self.fpdu_begins_at_sent() => self.sent,
+            _ => return false, // the FPDU under way was never finished building
+        };
+        let mut excess = self.built - keep;
+        while excess > 0 {
+            let Some(chunk) = self.chunks.back_mut() else { break };
+            let cut = excess.min(chunk.length());
+            match chunk {
+                Chunk::Arena { length, .. } => *length -= cut as u32,
+                Chunk::Memory { sge, .. } => sge.length -= cut as u32,
+            }
+            if chunk.length() == 0 {
+                self.chunks.pop_back();
+            }
+            excess -= cut;
+        }
+        self.built = keep;
+        self.marks.retain(|(end, _)| *end <= keep);
+        self.fpdu_ends.retain(|end| *end <= keep);
+        if self.arena.is_empty() {
+            self.arena = vec![0; ARENA_BYTES].into_boxed_slice();
+        }
+        let header = wire::untagged_header(Opcode::Terminate, true, QUEUE_TERMINATE, 1, 0, 0, terminate.len());
+        let crc = self.crc.then(|| {
+            let mut crc = Crc32c::new();
+            crc.update(&header);
+            crc.update(terminate);
+            crc
+        });
+        let (trailer, trailer_length) = trailer(header.len() - 2 + terminate.len(), crc);
+        self.arena_push(&header);
+        self.arena_push(terminate);
+        self.arena_push(trailer.get(..trailer_length).unwrap_or(&[]));
+        self.fpdu_ends.push_back(self.built);
+        self.marks.push_back((self.built, Mark::Terminate));
+        self.open = true;
+        true
+    }
+
+    /// Whether the next byte to leave is the first of an FPDU.
+    fn fpdu_begins_at_sent(&self) -> bool {
+        self.sent == self.boundary
+    }
+}

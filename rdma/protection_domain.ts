@@ -1,0 +1,72 @@
+/**
+ * Protection domains: which connections may use which memory.
+ *
+ * @module
+ */
+import type { Device } from "./device.ts";
+import { check } from "./errors.ts";
+import { Access, MemoryRegion } from "./memory_region.ts";
+
+/** Ties regions and queue pairs together: an STag is only good on a connection of its own domain (RFC 5042 §6.2). */
+export class ProtectionDomain implements Disposable {
+  /** The device that it belongs to. */
+  readonly device: Device;
+  /** Its number in the engine. */
+  readonly id: number;
+  readonly #regions = new Set<MemoryRegion>();
+
+  /** Use {@linkcode Device.allocateProtectionDomain}. */
+  constructor(device: Device, id: number) {
+    this.device = device;
+    this.id = id;
+  }
+
+  /**
+   * Allocates page-aligned, zeroed memory in the engine and registers it. It belongs to the region and lives until
+   * {@linkcode MemoryRegion.deregister}.
+   *
+   * @throws {RdmaError} `Exhausted` where there is no memory
+   */
+  allocate(lengthBytes: number, access: number = Access.LocalOnly): MemoryRegion {
+    if (!Number.isSafeInteger(lengthBytes) || lengthBytes <= 0) throw new RangeError("the length must be positive");
+    const { native, handle, out } = this.device.usable();
+    check(native.weft_memory_allocate(handle, this.id, lengthBytes, access, out));
+    const [stag, address] = out;
+    const pointer = Deno.UnsafePointer.create(BigInt(address))!;
+    const bytes = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(pointer, lengthBytes));
+    return this.#add(new MemoryRegion(this, { stag, address, bytes, access, owned: true }));
+  }
+
+  /**
+   * Registers memory of the application's in place. The region refers to its buffer until deregistered; until then the application must not detach, transfer or
+   * shrink the buffer.
+   *
+   * @throws {TypeError} for a resizable, shared or detached buffer, which cannot stay in place
+   */
+  register(bytes: Uint8Array, access: number = Access.LocalOnly): MemoryRegion {
+    const { buffer } = bytes;
+    if (!(buffer instanceof ArrayBuffer)) throw new TypeError("shared memory cannot be registered");
+    if (buffer.resizable) throw new TypeError("a resizable buffer cannot be registered: it may not stay in place");
+    if (buffer.detached) throw new TypeError("the buffer is detached");
+    const { native, handle, out } = this.device.usable();
+    check(
+      native.weft_memory_register(handle, this.id, bytes as Uint8Array<ArrayBuffer>, bytes.byteLength, access, out),
+    );
+    return this.#add(new MemoryRegion(this, { stag: out[0], address: out[1], bytes, access, owned: false }));
+  }
+
+  #add(region: MemoryRegion): MemoryRegion {
+    this.#regions.add(region);
+    return region;
+  }
+
+  /** Takes a region off the list. For {@linkcode MemoryRegion.deregister}. */
+  forget(region: MemoryRegion): void {
+    this.#regions.delete(region);
+  }
+
+  /** Deregisters every region of the domain. */
+  [Symbol.dispose](): void {
+    for (const region of [...this.#regions]) region.deregister();
+  }
+}

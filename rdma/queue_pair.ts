@@ -1,0 +1,141 @@
+/**
+ * Queue pairs: iWARP connections.
+ *
+ * @module
+ */
+import { WorkFlag, WorkOpcode } from "./_ffi/layout.ts";
+import { type Completed, type CompletionStatus, Connection, type WorkCompletion } from "./connection.ts";
+import { RdmaError } from "./errors.ts";
+import type { MemoryRegion } from "./memory_region.ts";
+
+/** One element of a scatter/gather list: a part of a registered region. */
+export interface Sge {
+  region: MemoryRegion;
+  /** First byte, relative to the region. */
+  offset: number;
+  /** Length in bytes. */
+  length: number;
+}
+
+/** Memory of the peer's, as it told us. */
+export interface RemoteMemory {
+  stag: number;
+  /** Tagged offset of the first byte. */
+  address: bigint;
+}
+
+/** Work for the send queue. */
+export type WorkRequest =
+  | { opcode: "send"; local: readonly Sge[]; invalidate?: number; solicited?: boolean }
+  | { opcode: "write"; local: readonly Sge[]; remote: RemoteMemory }
+  | { opcode: "read"; local: readonly Sge[]; remote: RemoteMemory };
+
+/**
+ * A connected iWARP queue pair (RFC 5040). Memory named in a work request must stay registered until its completion.
+ *
+ * Completions of the send queue come in the order of posting; a Write or Send is complete when the kernel has taken its last byte, a Read when its last byte has
+ * been placed.
+ */
+export class QueuePair extends Connection {
+  /** The peer's private data of the MPA start-up. */
+  get privateData(): Uint8Array {
+    return this.facts.privateData;
+  }
+  /** RDMA Reads of the peer's that are served at once (IRD). */
+  get inboundReadDepth(): number {
+    return this.facts.inboundReadDepth;
+  }
+  /** RDMA Reads of ours that are outstanding at once (ORD); more wait in the queue. */
+  get outboundReadDepth(): number {
+    return this.facts.outboundReadDepth;
+  }
+  /** Whether every FPDU carries a CRC. */
+  get crc(): boolean {
+    return this.facts.crc;
+  }
+
+  /**
+   * Queues work. It leaves with everything else that is posted in the same batch of completions, or the same turn.
+   *
+   * @throws {RdmaError} `Closed`, or `Exhausted` where too much is outstanding
+   */
+  postSend(work: WorkRequest, done?: Completed): void {
+    const { local } = work;
+    checkElements(local);
+    switch (work.opcode) {
+      case "send": {
+        const flags = (work.invalidate === undefined ? 0 : WorkFlag.Invalidate) |
+          (work.solicited ? WorkFlag.Solicited : 0);
+        this.begin(WorkOpcode.Send, flags, local.length, done, local, 0, 0n, work.invalidate ?? 0);
+        break;
+      }
+      case "write":
+        this.begin(WorkOpcode.Write, 0, local.length, done, local, work.remote.stag, work.remote.address);
+        break;
+      case "read":
+        if (local.length > 1) throw new RangeError("a Read has one sink (RFC 5040 §5.4)");
+        this.begin(WorkOpcode.Read, 0, local.length, done, local, work.remote.stag, work.remote.address);
+        break;
+    }
+    this.#elements(local);
+    // a completion is due: look for it
+    if (done !== undefined) this.device.expect();
+  }
+
+  /**
+   * Queues memory for one incoming Send. Sends fill receives in the order of posting; a Send that finds none, or one too small, ends the connection.
+   */
+  postRecv(local: readonly Sge[], done: Completed): void {
+    checkElements(local);
+    this.begin(WorkOpcode.Receive, 0, local.length, done, local);
+    this.#elements(local);
+  }
+
+  #elements(local: readonly Sge[]): void {
+    for (const { region, offset, length } of local) this.sge(region.stag, region.addressNumber + offset, length);
+  }
+
+  /** Sends a message. Rejects with `RdmaError` on failure. */
+  send(local: readonly Sge[], options: { invalidate?: number; solicited?: boolean } = {}): Promise<void> {
+    return this.#promise({ opcode: "send", local, ...options });
+  }
+
+  /** RDMA Write: puts local bytes into the peer's memory, without the peer taking part. */
+  write(local: readonly Sge[], remote: RemoteMemory): Promise<void> {
+    return this.#promise({ opcode: "write", local, remote });
+  }
+
+  /** RDMA Read: fetches bytes of the peer's memory, without the peer taking part. */
+  read(local: readonly Sge[], remote: RemoteMemory): Promise<void> {
+    return this.#promise({ opcode: "read", local, remote });
+  }
+
+  #promise(work: WorkRequest): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.postSend(work, ({ status }) => status === "success" ? resolve() : reject(failure(status)));
+    });
+  }
+
+  /** Receives one Send. Rejects with `RdmaError` where the connection ends first. */
+  recv(local: readonly Sge[]): Promise<WorkCompletion> {
+    return new Promise((resolve, reject) => {
+      this.postRecv(local, (done) => done.status === "success" ? resolve(done) : reject(failure(done.status)));
+    });
+  }
+}
+
+function failure(status: CompletionStatus): RdmaError {
+  return new RdmaError(status === "flushed" || status === "success" ? "Flushed" : status);
+}
+
+function checkElements(local: readonly Sge[]): void {
+  let total = 0;
+  for (const { region, offset, length } of local) {
+    if (!region.live) throw new TypeError("the region is deregistered");
+    if (!(offset >= 0 && length >= 0 && offset + length <= region.byteLength)) {
+      throw new RangeError("the element is not within its region");
+    }
+    total += length;
+  }
+  if (total > 0xffff_ffff) throw new RangeError("a message has at most 2^32 - 1 bytes");
+}

@@ -1,0 +1,30 @@
+/**
+ * Streams: plain TCP connections on the same rings as queue pairs, so that payload is received into place and sent from place there, too.
+ *
+ * @module
+ */
+import { WorkOpcode } from "./_ffi/layout.ts";
+import { type Completed, Connection } from "./connection.ts";
+
+/** A plain TCP connection. Memory is any `Uint8Array`; it must stay untouched, in place and attached until its work is done. */
+export class Stream extends Connection {
+  /** Sends the pieces, in order, behind what is queued. Done when the kernel has taken the last byte. */
+  send(pieces: readonly Uint8Array[], done?: Completed): void {
+    this.#post(WorkOpcode.Send, pieces, done);
+    if (done !== undefined) this.device.expect();
+  }
+
+  /** Fills the pieces, in order and exactly. Several may be queued. `Flushed`, with the bytes that did come, where the connection ends first. */
+  receive(pieces: readonly Uint8Array[], done: Completed): void {
+    this.#post(WorkOpcode.Receive, pieces, done);
+  }
+
+  #post(opcode: number, pieces: readonly Uint8Array[], done: Completed | undefined): void {
+    const { native } = this.device;
+    this.begin(opcode, 0, pieces.length, done, pieces);
+    for (const piece of pieces) {
+      const address = piece.byteLength === 0 ? 0 : native.weft_address(piece as Uint8Array<ArrayBuffer>);
+      this.sge(0, address, piece.byteLength);
+    }
+  }
+}
