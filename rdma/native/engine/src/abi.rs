@@ -57,7 +57,7 @@ fn conn(handle: f64) -> Result<Arc<Conn>, Status> {
 }
 
 fn length(value: f64) -> Result<u64, Status> {
-    if value >= 0.0 && value <= 9_007_199_254_740_991.0 && value.fract() == 0.0 {
+    if (0.0..=9_007_199_254_740_991.0).contains(&value) && value.fract() == 0.0 {
         Ok(value as u64)
     } else {
         Err(Status::Invalid)

@@ -247,6 +247,12 @@ pub struct Tx {
     pub terminate_sent: bool,
 }
 
+impl Default for Tx {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Tx {
     /// A sender that has nothing to send.
     pub fn new() -> Self {
@@ -329,7 +335,7 @@ impl Tx {
     }
 
     fn start_next(&mut self) -> bool {
-        let work_first = self.startable() && !(self.responses_turn && !self.responses.is_empty());
+        let work_first = self.startable() && (self.responses.is_empty() || !self.responses_turn);
         if !work_first {
             let Some(read) = self.responses.pop_front() else { return false };
             self.responses_turn = false;
