@@ -1,0 +1,89 @@
+//! The few system calls that the standard library does not have.
+
+use std::io::{self, Error, ErrorKind};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+/// A connected socket with Nagle's algorithm off.
+pub struct Socket {
+    stream: TcpStream,
+}
+
+impl Socket {
+    pub fn new(stream: TcpStream) -> io::Result<Socket> {
+        stream.set_nodelay(true)?;
+        Ok(Socket { stream })
+    }
+
+    /// Chooses the congestion control (`cubic`, `bbr`) by its name.
+    pub fn set_congestion(&self, name: &str) -> io::Result<()> {
+        // SAFETY: the option's value is the `name.len()` bytes of a live string.
+        let result = unsafe {
+            libc::setsockopt(
+                self.stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_CONGESTION,
+                name.as_ptr().cast(),
+                name.len() as libc::socklen_t,
+            )
+        };
+        check(result as isize).map(drop)
+    }
+
+    /// Sends all of `bytes`, waiting as it must.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let rest = &bytes[sent..];
+            // SAFETY: `rest` is a live slice.
+            let result =
+                unsafe { libc::send(self.stream.as_raw_fd(), rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL) };
+            sent += check(result)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `bytes`, asleep in the kernel until they are there.
+    pub fn receive(&self, bytes: &mut [u8]) -> io::Result<()> {
+        self.receive_with(bytes, libc::MSG_WAITALL)
+    }
+
+    /// Fills `bytes`, asking again and again.
+    pub fn receive_polling(&self, bytes: &mut [u8]) -> io::Result<()> {
+        self.receive_with(bytes, libc::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&self, bytes: &mut [u8], flags: libc::c_int) -> io::Result<()> {
+        let mut received = 0;
+        while received < bytes.len() {
+            let rest = &mut bytes[received..];
+            // SAFETY: `rest` is a live slice that nothing else refers to.
+            let result = unsafe { libc::recv(self.stream.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), flags) };
+            match check(result) {
+                Ok(0) => return Err(Error::from(ErrorKind::UnexpectedEof)),
+                Ok(count) => received += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps this process on one core.
+pub fn pin_to_core(core: usize) -> io::Result<()> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(Error::from(ErrorKind::InvalidInput));
+    }
+    // SAFETY: `core` is within the set.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: `set` is a live set of the size given.
+    let result = unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &set) };
+    check(result as isize).map(drop)
+}
+
+fn check(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| Error::last_os_error())
+}
