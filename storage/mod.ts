@@ -4,5 +4,6 @@
  * @module
  */
 export * from "./backend/file_system.ts";
+export { LocalDirectory, type LocalDirectoryOptions, type LocalDirectoryTraits } from "./backend/local_directory.ts";
 export { MemoryFileSystem, type MemoryFileSystemOptions } from "./backend/memory.ts";
 export * as nfs from "./nfs/mod.ts";
