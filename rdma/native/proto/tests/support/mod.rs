@@ -3,4 +3,5 @@
 
 pub mod feeder;
 pub mod pcap;
+pub mod properties;
 pub mod random;

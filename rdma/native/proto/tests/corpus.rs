@@ -1,0 +1,40 @@
+//! Replays the corpus of the fuzz targets (`rdma/native/fuzz`), and every prefix of its smaller inputs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::path::PathBuf;
+
+use support::properties;
+
+/// Runs a target on its part of the corpus.
+fn replay(target: &str, property: fn(&[u8])) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut count = 0;
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        let input = std::fs::read(&path).unwrap();
+        let prefixes = if input.len() <= 600 { 0 } else { input.len() };
+        for end in prefixes..=input.len() {
+            let outcome = std::panic::catch_unwind(|| property(&input[..end]));
+            assert!(outcome.is_ok(), "{target} fails on the first {end} bytes of {}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count >= 10, "{}: {count} inputs", folder.display());
+}
+
+#[test]
+fn mpa_frame() {
+    replay("mpa_frame", properties::mpa_frame);
+}
+
+#[test]
+fn fpdu_stream() {
+    replay("fpdu_stream", properties::fpdu_stream);
+}
+
+#[test]
+fn rdmap_messages() {
+    replay("rdmap_messages", properties::rdmap_messages);
+}
