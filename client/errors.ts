@@ -92,8 +92,17 @@ export async function asFileErrors<T>(operation: string | undefined, run: () => 
   }
 }
 
+/** A system error that was found on this side, on its way to be given the name of the operation. */
+export class LocalFault extends Error {
+  override readonly name = "LocalFault";
+  constructor(readonly code: ErrorCode) {
+    super(code);
+  }
+}
+
 /** The error to throw to an application for one that happened inside. */
 export function asFileError(operation: string | undefined, error: unknown): unknown {
+  if (error instanceof LocalFault) return systemError(error.code, operation);
   if (error instanceof NfsError) return systemError(codeOfStatus(error), operation, error);
   return error;
 }

@@ -7,7 +7,7 @@
  * @module
  */
 import { ftype3, NfsError, nfsstat3 } from "../../storage/nfs/mod.ts";
-import { systemError } from "../errors.ts";
+import { LocalFault } from "../errors.ts";
 import { decodeName, encodeName, PATH_BYTES_MAX, splitPath } from "../names.ts";
 import type { NfsClient, Node, Options, Place } from "./nfs_client.ts";
 
@@ -47,7 +47,7 @@ export class PathWalker {
     this.#root = root;
   }
 
-  /** Finds what a path means. Throws `NfsError` for a component that is missing, no directory or not accessible, ELOOP for too many links. */
+  /** Finds what a path means. Throws `NfsError` for a component that is missing, no directory or not accessible, `LocalFault` for too many links. */
   async walk(path: string, options: WalkOptions): Promise<Resolved> {
     if (path === "") throw new NfsError(nfsstat3.NFS3ERR_NOENT);
     if (encodeName(path).byteLength >= PATH_BYTES_MAX) throw new NfsError(nfsstat3.NFS3ERR_NAMETOOLONG);
@@ -69,7 +69,7 @@ export class PathWalker {
       const node = await this.#find(place, isLast, options);
       if (node === undefined) return { path: [...steps.map((step) => step.name), name], place, isDirectoryWanted };
       if (node.attributes.type === ftype3.NF3LNK && (!isLast || options.follow || isDirectoryWanted)) {
-        if (++links > LINKS_MAX) throw systemError("ELOOP");
+        if (++links > LINKS_MAX) throw new LocalFault("ELOOP");
         const target = decodeName(await this.#client.readLink(node.handle, options));
         if (target === "") throw new NfsError(nfsstat3.NFS3ERR_NOENT);
         if (target.startsWith("/")) steps.length = 0;
@@ -88,6 +88,25 @@ export class PathWalker {
       place: last && { directory: directory.handle, name: encodeName(last.name) },
       node: last?.node ?? this.#root,
       isDirectoryWanted,
+    };
+  }
+
+  /**
+   * The directory and the name that a path's last component stands for, whether or not that exists and whatever it is; no place for
+   * the root and for a path that ends with "..".
+   */
+  async walkToParent(path: string, options: Options): Promise<{ place?: Place; isDirectoryWanted: boolean }> {
+    const parts = splitPath(path);
+    const name = parts.pop();
+    if (name === undefined || name === "..") {
+      await this.walk(path, { ...options, follow: true });
+      return { isDirectoryWanted: true };
+    }
+    if (encodeName(path).byteLength >= PATH_BYTES_MAX) throw new NfsError(nfsstat3.NFS3ERR_NAMETOOLONG);
+    const directory = await this.find(`/${parts.join("/")}/`, { ...options, follow: true });
+    return {
+      place: { directory: directory.handle, name: encodeName(name) },
+      isDirectoryWanted: endsAsDirectory(path),
     };
   }
 

@@ -94,6 +94,11 @@ export class ReconnectingTransport implements ClientTransport {
     return this.#connection.transport.kind;
   }
 
+  /** Whether there is a connection now. */
+  get isConnected(): boolean {
+    return !this.#isLost;
+  }
+
   /** Connections made so far. A call during which this grew may have been carried out more than once. */
   get connections(): number {
     return this.#connections;

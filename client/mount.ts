@@ -1,0 +1,210 @@
+/**
+ * From a URL to a mounted file system.
+ *
+ * @module
+ */
+import { encodeAuthSys } from "../rpc/auth/auth_sys.ts";
+import type { ClientTransport } from "../rpc/transport.ts";
+import { ftype3, NfsError, nfsstat3 } from "../storage/nfs/mod.ts";
+import { connector } from "./connect.ts";
+import { asFileErrors } from "./errors.ts";
+import { NfsFileSystem } from "./file_system.ts";
+import { splitPath } from "./names.ts";
+import { findExport, MountClient } from "./nfs/mount_client.ts";
+import { NfsClient, type Node, type Options } from "./nfs/nfs_client.ts";
+import { PathWalker } from "./nfs/path_walk.ts";
+import { ReconnectingTransport } from "./nfs/reconnecting_transport.ts";
+import { Session } from "./session.ts";
+import { formatNfsUrl, type NfsUrl, parseNfsUrl, type Proto } from "./url.ts";
+
+/** The most bytes of one READ or WRITE that are asked for, whatever the server offers; and the fewest that make sense. */
+const TRANSFER_BYTES_MAX = 1 << 20;
+const TRANSFER_BYTES_MIN = 512;
+/** A server gets this long to say goodbye. */
+const UNMOUNT_MS = 1000;
+/** Supplementary groups that AUTH_SYS has room for. */
+const GIDS_MAX = 16;
+
+/** Makes connections to a server. */
+export type Dial = (signal: AbortSignal) => Promise<ClientTransport>;
+
+/** Choices for a mount. Where the URL makes the same choice, the one made here counts. */
+export interface MountOptions {
+  /** Ends the mounting, and later every operation of the file system. */
+  signal?: AbortSignal;
+  /** Only this transport; else RDMA, and TCP where the peer has no iWARP. */
+  proto?: Proto;
+  /** Who we are to the server; the user and the groups of this process where absent. */
+  uid?: number;
+  gid?: number;
+  gids?: readonly number[];
+  /** Ask for CRC32C on an iWARP connection. */
+  crc?: boolean;
+  /** TCP port of a MOUNT service that is not on the port of NFS. */
+  mountPort?: number;
+  /** How long operations wait for a server that went away, milliseconds; two minutes where absent. */
+  retryMs?: number;
+  /** After how long a silent server counts as gone, milliseconds; one minute where absent. */
+  silenceMs?: number;
+  /** `false`: a large `write` of a file does not wait for stable storage; what a server that restarts loses shows as an error of `sync`. */
+  writeThrough?: boolean;
+  /** Makes the connections, instead of what the URL says. */
+  dial?: Dial;
+}
+
+/**
+ * Mounts the directory that a URL names, and makes it the root of every path.
+ *
+ * ```ts
+ * await using fs = await mount("nfs://localhost/");
+ * await fs.writeTextFile("hello.txt", "Hello");
+ * ```
+ *
+ * Rejects with `TypeError` for a bad URL, `Deno.errors.NotFound`, `PermissionDenied` and the like for what the server says of the
+ * path, `Deno.errors.ConnectionRefused`, `TimedOut` and the like where there is no server, or the signal's reason.
+ */
+export async function mount(url: string | URL, options: MountOptions = {}): Promise<NfsFileSystem> {
+  const parsed = parseNfsUrl(url);
+  return await connect(parsed, options, async (client, mounts, call) => {
+    const path = `/${splitPath(parsed.path).join("/")}`;
+    const found = await findRoot(mounts, path, { candidates: [path], call });
+    const root = { handle: found.handle, attributes: await client.getAttributes(found.handle, call) };
+    const walker = new PathWalker(client, root);
+    const node = found.rest === "/" ? root : await walker.find(found.rest, { ...call, follow: true });
+    return { node, directory: found.directory, result: (fs) => fs };
+  });
+}
+
+/** A mounted export, and where in it a URL leads. */
+export interface MountedExport {
+  fs: NfsFileSystem;
+  /** What was mounted. */
+  directory: string;
+  /** The way on from there. */
+  path: string;
+}
+
+/**
+ * Mounts the export in which the path of a URL lies: for paths of single files, and with symbolic links and ".." on the way.
+ * Rejects as `mount` does.
+ */
+export async function mountExport(url: NfsUrl, options: MountOptions = {}): Promise<MountedExport> {
+  return await connect(url, options, async (client, mounts, call) => {
+    const parts = splitPath(url.path);
+    const above = parts.map((_, at) => `/${parts.slice(0, parts.length - at - 1).join("/")}`);
+    const exported = findExport(await mounts.exports(call).catch(() => []), url.path);
+    const candidates = exported === undefined ? [`/${parts.join("/")}`, ...above] : [exported.directory];
+    const { handle, directory, rest } = await findRoot(mounts, url.path, { candidates, call });
+    const node = { handle, attributes: await client.getAttributes(handle, call) };
+    return { node, directory, result: (fs) => ({ fs, directory, path: rest }) };
+  });
+}
+
+/** Connects, has the root found, and puts the file system together. */
+async function connect<T>(
+  url: NfsUrl,
+  options: MountOptions,
+  find: (
+    client: NfsClient,
+    mounts: MountClient,
+    call: Options,
+  ) => Promise<{ node: Node; directory: string; result: (fs: NfsFileSystem) => T }>,
+): Promise<T> {
+  const { signal } = options;
+  const dial = options.dial ?? connector(url, options);
+  const first = await dial(signal ?? new AbortController().signal);
+  const transport = new ReconnectingTransport(first, { dial, retryMs: options.retryMs, silenceMs: options.silenceMs });
+  const call = { signal };
+  try {
+    const credential = encodeAuthSys(await whoWeAre(url, options));
+    const client = new NfsClient(transport, { credential, connections: () => transport.connections });
+    const mounts = new MountClient(transport, { credential });
+    return await asFileErrors(`mount '${formatNfsUrl(url)}'`, async () => {
+      const { node, directory, result } = await find(client, mounts, call);
+      if (node.attributes.type !== ftype3.NF3DIR) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
+      const { rtmax, wtmax } = await client.fileSystemInfo(node.handle, call);
+      const session = new Session(client, node, {
+        readBytesMax: clampTransfer(rtmax),
+        writeBytesMax: clampTransfer(wtmax),
+        writeThrough: options.writeThrough ?? true,
+        signal,
+      });
+      return result(
+        new NfsFileSystem(session, async () => {
+          if (transport.isConnected) await sayGoodbye(mounts, directory);
+          await transport.close();
+        }),
+      );
+    });
+  } catch (error) {
+    await transport.close();
+    throw error;
+  }
+}
+
+/** The first of some directories that the server lets us mount; if it is none, what it exports above the path. */
+async function findRoot(
+  mounts: MountClient,
+  path: string,
+  { candidates, call }: { candidates: string[]; call: Options },
+): Promise<{ handle: Uint8Array; directory: string; rest: string }> {
+  const refusals: NfsError[] = [];
+  const mountIn = async (directory: string) => {
+    try {
+      const rest = splitPath(path).slice(splitPath(directory).length);
+      return { handle: await mounts.mount(directory, call), directory, rest: `/${rest.join("/")}` };
+    } catch (error) {
+      if (!(error instanceof NfsError)) throw error;
+      refusals.push(error);
+      return undefined;
+    }
+  };
+  for (const directory of candidates) {
+    const found = await mountIn(directory);
+    if (found !== undefined) return found;
+  }
+  const exported = findExport(await mounts.exports(call).catch(() => []), path);
+  const isNew = exported !== undefined && !candidates.includes(exported.directory);
+  const found = isNew ? await mountIn(exported.directory) : undefined;
+  if (found === undefined) throw refusals[0];
+  return found;
+}
+
+/** The server's list of mounts only informs: a goodbye that fails harms nobody. */
+async function sayGoodbye(mounts: MountClient, directory: string): Promise<void> {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), UNMOUNT_MS);
+  await mounts.unmount(directory, { signal: patience.signal }).catch(() => {});
+  clearTimeout(timer);
+}
+
+function clampTransfer(bytes: number): number {
+  return Math.max(TRANSFER_BYTES_MIN, Math.min(bytes, TRANSFER_BYTES_MAX));
+}
+
+/** What AUTH_SYS says of us. */
+async function whoWeAre(
+  url: NfsUrl,
+  options: MountOptions,
+): Promise<{ uid: number; gid: number; gids: readonly number[]; machinename: string }> {
+  const uid = options.uid ?? url.uid ?? Deno.uid() ?? 65534;
+  const gid = options.gid ?? url.gid ?? Deno.gid() ?? 65534;
+  const isSelf = options.uid === undefined && url.uid === undefined;
+  const gids = options.gids ?? (isSelf ? await ownGroups() : []);
+  return { uid, gid, gids: gids.slice(0, GIDS_MAX), machinename: hostname() };
+}
+
+/** Supplementary groups of this process; Deno does not tell, Linux does. */
+async function ownGroups(): Promise<number[]> {
+  const status = await Deno.readTextFile("/proc/self/status").catch(() => "");
+  const groups = /^Groups:[ \t]*([0-9 ]*)$/m.exec(status)?.[1] ?? "";
+  return groups.split(" ").filter((group) => group !== "").map(Number);
+}
+
+function hostname(): string {
+  try {
+    return Deno.hostname().slice(0, 255);
+  } catch {
+    return "";
+  }
+}
