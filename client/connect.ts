@@ -3,13 +3,83 @@
  *
  * @module
  */
+import { BufferPool, Device, type ProtectionDomain, RdmaError } from "../rdma/mod.ts";
 import type { ClientTransport } from "../rpc/transport.ts";
+import { TcpClientTransport } from "../rpc/transports/tcp_client.ts";
 import type { NfsUrl, Proto } from "./url.ts";
 
-/** Makes a function that connects to the server of a URL, each time by the transport that worked the first time. */
-export function connector(
-  _url: NfsUrl,
-  _options: { proto?: Proto; crc?: boolean },
-): (signal: AbortSignal) => Promise<ClientTransport> {
-  return () => Promise.reject(new Error("no transport"));
+/** What an RDMA connection fails with where the peer speaks plain TCP: it answered otherwise, hung up, or kept silent. */
+const noIwarp: ReadonlySet<string> = new Set(["NotIwarp", "Closed", "Reset", "TimedOut"]);
+
+/** Connects to one server, again and again, with memory that outlives each connection. */
+export class Connector implements AsyncDisposable {
+  readonly #url: NfsUrl;
+  readonly #crc: boolean | undefined;
+  #proto: Proto | undefined;
+  #device: Device | undefined;
+  #domain: ProtectionDomain | undefined;
+  #pool: BufferPool | undefined;
+
+  /** Opens nothing yet. Without `proto` the first connection finds out what the server speaks. */
+  constructor(url: NfsUrl, options: { proto?: Proto; crc?: boolean }) {
+    this.#url = url;
+    this.#proto = options.proto ?? url.proto;
+    this.#crc = options.crc ?? url.crc;
+  }
+
+  /** Connects. Rejects with `Deno.errors.ConnectionRefused`, `TimedOut` and the like, or the signal's reason. */
+  async dial(signal: AbortSignal): Promise<ClientTransport> {
+    try {
+      const transport = await this.#connect(signal);
+      this.#proto = transport.kind === "rdma" ? "rdma" : "tcp";
+      return transport;
+    } catch (error) {
+      throw asConnectionError(error);
+    }
+  }
+
+  /** Gives the device and its memory back. Every connection must be closed. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#pool?.[Symbol.dispose]();
+    await this.#device?.close();
+    this.#device = undefined;
+  }
+
+  async #connect(signal: AbortSignal): Promise<ClientTransport> {
+    const { device, pool } = this.#open();
+    const { hostname, port } = this.#url;
+    const stream = await device.connectStream({ hostname, port, signal });
+    return new TcpClientTransport(stream, { pool });
+  }
+
+  #open(): { device: Device; domain: ProtectionDomain; pool: BufferPool } {
+    const device = this.#device ??= Device.open();
+    const domain = this.#domain ??= device.allocateProtectionDomain();
+    const pool = this.#pool ??= new BufferPool(domain);
+    return { device, domain, pool };
+  }
+}
+
+/** An error of the verbs as the one that Deno throws for the same fault of a connection. */
+function asConnectionError(error: unknown): unknown {
+  if (!(error instanceof RdmaError)) return error;
+  const options = { cause: error };
+  switch (error.code) {
+    case "ConnectionRefused":
+      return new Deno.errors.ConnectionRefused(error.message, options);
+    case "TimedOut":
+      return new Deno.errors.TimedOut(error.message, options);
+    case "Reset":
+    case "Closed":
+      return new Deno.errors.ConnectionReset(error.message, options);
+    case "Unreachable":
+      return new Deno.errors.NetworkUnreachable(error.message, options);
+    default:
+      return error;
+  }
+}
+
+/** Whether a failed RDMA connection is worth a try by TCP. */
+export function speaksNoIwarp(error: unknown): boolean {
+  return error instanceof RdmaError && noIwarp.has(error.code);
 }

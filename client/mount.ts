@@ -6,7 +6,7 @@
 import { encodeAuthSys } from "../rpc/auth/auth_sys.ts";
 import type { ClientTransport } from "../rpc/transport.ts";
 import { ftype3, NfsError, nfsstat3 } from "../storage/nfs/mod.ts";
-import { connector } from "./connect.ts";
+import { Connector } from "./connect.ts";
 import { asFileErrors } from "./errors.ts";
 import { NfsFileSystem } from "./file_system.ts";
 import { splitPath } from "./names.ts";
@@ -111,14 +111,21 @@ async function connect<T>(
   ) => Promise<{ node: Node; directory: string; result: (fs: NfsFileSystem) => T }>,
 ): Promise<T> {
   const { signal } = options;
-  const dial = options.dial ?? connector(url, options);
-  const first = await dial(signal ?? new AbortController().signal);
-  const transport = new ReconnectingTransport(first, { dial, retryMs: options.retryMs, silenceMs: options.silenceMs });
+  const connector = new Connector(url, options);
+  const dial = options.dial ?? ((signal: AbortSignal) => connector.dial(signal));
   const call = { signal };
+  let transport: ReconnectingTransport | undefined;
+  const close = async () => {
+    await transport?.close();
+    await connector[Symbol.asyncDispose]();
+  };
   try {
+    const first = await dial(signal ?? new AbortController().signal);
+    const connection = new ReconnectingTransport(first, { dial, ...options });
+    transport = connection;
     const credential = encodeAuthSys(await whoWeAre(url, options));
-    const client = new NfsClient(transport, { credential, connections: () => transport.connections });
-    const mounts = new MountClient(transport, { credential });
+    const client = new NfsClient(connection, { credential, connections: () => connection.connections });
+    const mounts = new MountClient(connection, { credential });
     return await asFileErrors(`mount '${formatNfsUrl(url)}'`, async () => {
       const { node, directory, result } = await find(client, mounts, call);
       if (node.attributes.type !== ftype3.NF3DIR) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
@@ -131,13 +138,13 @@ async function connect<T>(
       });
       return result(
         new NfsFileSystem(session, async () => {
-          if (transport.isConnected) await sayGoodbye(mounts, directory);
-          await transport.close();
+          if (connection.isConnected) await sayGoodbye(mounts, directory);
+          await close();
         }),
       );
     });
   } catch (error) {
-    await transport.close();
+    await close();
     throw error;
   }
 }

@@ -35,7 +35,7 @@ class Connection {
   readonly transport: ClientTransport;
   waiting = 0;
   heardMs = performance.now();
-  #watchdog: number;
+  readonly #watchdog: ReturnType<typeof setInterval>;
 
   constructor(transport: ClientTransport, silenceMs: number) {
     this.transport = transport;
@@ -43,7 +43,7 @@ class Connection {
       if (this.waiting > 0 && performance.now() - this.heardMs > silenceMs) void this.end();
     };
     this.#watchdog = setInterval(check, Math.max(10, silenceMs / 4));
-    Deno.unrefTimer(this.#watchdog);
+    this.#watchdog.unref();
     void transport.closed.then(() => clearInterval(this.#watchdog));
   }
 
