@@ -263,6 +263,16 @@ export abstract class Connection implements AsyncDisposable {
     this.#resolveClosed(error);
   }
 
+  /**
+   * Begins to receive, once `onReady` or else the code that waits for the connection had its chance to post receives. For the device.
+   */
+  start(onReady: boolean): void {
+    if (onReady) this.flush();
+    const start = () => void (this.#ended || this.device.native.weft_start(this.#handle));
+    if (onReady) start();
+    else setTimeout(start, 0);
+  }
+
   /** Sends what is queued, then ends the connection. Resolves when it has ended and every completion was delivered. */
   async close(): Promise<void> {
     if (!this.isClosed) {

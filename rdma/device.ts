@@ -163,6 +163,7 @@ export class Device implements AsyncDisposable {
       connection.established = undefined;
       if (error !== undefined) return reject(error);
       options.onReady?.(connection as C & QueuePair);
+      connection.start(options.onReady !== undefined);
       resolve();
     };
     const abort = () => connection.abort();

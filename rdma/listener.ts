@@ -121,9 +121,8 @@ export class ConnectionRequest {
       return Promise.reject(new RdmaError("Closed", { message: "the peer has gone" }));
     }
     device.attach(tag, qp);
-    // No other thread delivers to JavaScript, so receives posted here precede whatever comes.
     options.onReady?.(qp);
-    qp.flush();
+    qp.start(options.onReady !== undefined);
     device.kick();
     return Promise.resolve(qp);
   }

@@ -91,6 +91,7 @@ export const symbols = {
     parameters: ["f64", /* connection */ "buffer", /* work u32[] */ "u32" /* words */],
     result: "i32",
   },
+  weft_start: { parameters: ["f64" /* connection */], result: "i32" },
   weft_close: { parameters: ["f64" /* connection */], result: "i32" },
   weft_abort: { parameters: ["f64" /* connection */], result: "i32" },
   weft_release: { parameters: ["f64" /* connection */], result: "i32" },

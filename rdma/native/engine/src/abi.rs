@@ -495,6 +495,15 @@ pub unsafe extern "C" fn weft_post(handle: f64, words: *const u32, count: u32) -
     })
 }
 
+/// Begins to receive on an iWARP connection that nothing was posted to.
+#[no_mangle]
+pub extern "C" fn weft_start(handle: f64) -> i32 {
+    boundary!({
+        conn(handle)?.start();
+        Ok(0)
+    })
+}
+
 /// Closes a connection once everything posted has been sent. A `Closed` entry follows.
 #[no_mangle]
 pub extern "C" fn weft_close(handle: f64) -> i32 {

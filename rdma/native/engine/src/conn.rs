@@ -110,6 +110,8 @@ struct Inner {
     rx: Rx,
     tx: Tx,
     stream: bool,
+    /// Nothing is received yet: the application is posting its first receives.
+    held: bool,
     /// JavaScript knows of it and is owed a Closed entry.
     announced: bool,
     listener: u32,
@@ -156,6 +158,7 @@ impl Conn {
             rx,
             tx: Tx::new(),
             stream: false,
+            held: false,
             announced: false,
             listener: 0,
             cause: Status::Ok,
@@ -484,6 +487,7 @@ impl Conn {
             (Some(local), Some(remote)) => is_local(&local, &remote),
             _ => false,
         };
+        inner.held = true;
         inner.rx.set_domain(options.pd, self.device.memory.large_writable(options.pd));
         inner.rx.crc = established.crc;
         inner.tx.crc = established.crc;
@@ -590,6 +594,7 @@ impl Conn {
                 conn.ready.fetch_or(READABLE, Ordering::SeqCst);
             }
             receives.into_iter().for_each(|work| inner.rx.post(work));
+            conn.release(inner);
             let any = !sends.is_empty();
             sends.into_iter().for_each(|work| inner.tx.post(work));
             if any {
@@ -599,10 +604,23 @@ impl Conn {
         })
     }
 
+    /// Begins to receive, which an iWARP connection does not before its first post, so that no Send comes too early for its receive.
+    pub fn start(self: &Arc<Self>) {
+        self.with(Self::release);
+    }
+
+    fn release(&self, inner: &mut Inner) {
+        if inner.held {
+            inner.held = false;
+            self.ready.fetch_or(READABLE | ENDING, Ordering::SeqCst);
+        }
+    }
+
     /// Closes after everything posted has been sent.
     pub fn close(self: &Arc<Self>) {
         self.with(|_, inner| match inner.phase {
             Phase::Open => {
+                self.release(inner);
                 inner.phase = Phase::Draining;
                 inner.deadline = Some(Instant::now() + DRAIN_TIMEOUT);
                 self.device.watch_deadline(self);
@@ -671,7 +689,7 @@ impl Conn {
     fn turn_open(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
         let mut moved = false;
-        if ready & (READABLE | ENDING) != 0 {
+        if ready & (READABLE | ENDING) != 0 && !inner.held {
             let before = inner.rx.posted();
             let device = Arc::clone(&self.device);
             let mut context = Context {

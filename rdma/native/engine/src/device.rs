@@ -250,7 +250,8 @@ impl Device {
             };
             let mut moved = false;
             for conn in hot.iter().flatten() {
-                moved |= Self::run_guarded(conn, READABLE | WRITABLE);
+                // what it could not send is epoll's to report: trying again would only contend for the socket
+                moved |= Self::run_guarded(conn, READABLE);
             }
             let ready = self.ring.ready();
             if ready > 0 {
@@ -330,24 +331,8 @@ impl Device {
             }
             let timeout = if timed { DEADLINE_TICK.as_millis() as i32 } else { -1 };
             self.counters.background_turns.add(1);
-            self.wait_for_events(timeout);
-            if self.now() < self.lease.load(Ordering::SeqCst) {
-                continue; // JavaScript is polling again: what is ready is its to take
-            }
-            self.turn(0);
+            self.turn(timeout);
             self.signal();
-        }
-    }
-
-    /// Sleeps until the epoll set has something, and takes nothing from it.
-    fn wait_for_events(&self, timeout_ms: i32) {
-        if !lock(&self.ready).is_empty() {
-            return;
-        }
-        let mut poll = libc::pollfd { fd: self.epoll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd that outlives the call.
-        unsafe {
-            libc::poll(&mut poll, 1, timeout_ms);
         }
     }
 

@@ -18,8 +18,8 @@ use crate::status::Status;
 
 /// Payloads up to this length are copied next to their header: a vector of its own would cost more.
 pub const INLINE_MAX: usize = 256;
-/// How much is made ready ahead of the socket.
-const BATCH_BYTES: u64 = 1 << 20;
+/// How much is made ready ahead of the socket: what stays in a core's cache between the CRC pass and the kernel's copy.
+const BATCH_BYTES: u64 = 256 << 10;
 /// What one turn may send before others get theirs.
 const TURN_BYTES: u64 = 4 << 20;
 const ARENA_BYTES: usize = 32 * 1024;
@@ -371,8 +371,7 @@ impl Tx {
     fn arena_push(&mut self, bytes: &[u8]) {
         let capacity = ARENA_BYTES as u64;
         let room = capacity - self.arena_end % capacity;
-        let fresh = (bytes.len() as u64) > room;
-        if fresh {
+        if (bytes.len() as u64) > room {
             self.arena_end += room;
         }
         let at = (self.arena_end % capacity) as usize;
@@ -382,7 +381,8 @@ impl Tx {
         let start = self.arena_end;
         self.arena_end += bytes.len() as u64;
         self.built += bytes.len() as u64;
-        if let (Some(Chunk::Arena { start: last, length }), false) = (self.chunks.back_mut(), fresh) {
+        // a run that ended exactly at the arena's end does not go on at its beginning
+        if let (Some(Chunk::Arena { start: last, length }), true) = (self.chunks.back_mut(), at != 0) {
             if *last + u64::from(*length) == start {
                 *length += bytes.len() as u32;
                 return;
