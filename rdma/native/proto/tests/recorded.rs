@@ -1,5 +1,5 @@
-//! Recorded traffic of the Linux kernel's siw as vectors: every start-up frame and every FPDU of every stream is decoded, encoded again,
-//! and compared; the numbers of each are those that tshark counts.
+//! Recorded traffic of the Linux kernel's siw as vectors: every start-up frame and every FPDU of every stream is
+//! decoded, encoded again, and compared; the numbers of each are those that tshark counts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -16,7 +16,8 @@ use weft_proto::{
 /// How many FPDUs of each opcode, in the order of [`Opcode::ALL`].
 type Counts = [usize; 8];
 
-/// What `tshark -r FILE -T fields -e iwarp_rdma.opcode` counts in each file, and `-Y 'iwarp_mpa.req || iwarp_mpa.rep'` in the last column.
+/// What `tshark -r FILE -T fields -e iwarp_rdma.opcode` counts in each file, and `-Y 'iwarp_mpa.req || iwarp_mpa.rep'`
+/// in the last column.
 const RECORDINGS: [(&str, Counts, usize); 7] = [
     ("rping.pcap", [3, 3, 3, 12, 0, 0, 0, 0], 2),
     ("ib_write_lat.pcap", [10, 0, 0, 20, 0, 0, 0, 0], 4),
@@ -50,7 +51,8 @@ fn fpdus(stream: &[u8], piece: usize) -> Vec<Fpdu> {
     fpdus
 }
 
-/// The recorded FPDU with its padding zeroed. siw leaves there what its buffer held; RFC 5044 §4.1 wants zeros sent and anything taken.
+/// The recorded FPDU with its padding zeroed. siw leaves there what its buffer held; RFC 5044 §4.1 wants zeros sent and
+/// anything taken.
 fn with_zero_padding(fpdu: &Fpdu) -> Vec<u8> {
     let mut bytes = fpdu.bytes.clone();
     let padding = fpdu.segment.header_len() + fpdu.segment.payload_len;

@@ -1,5 +1,6 @@
-//! Two endpoints joined by two pipes, in virtual time: random messages, cut into FPDUs of random sizes, tagged and untagged ones
-//! interleaved, delivered in pieces of any size. Each run is made from a seed, which a failure prints; `WEFT_SEED` runs that one alone.
+//! Two endpoints joined by two pipes, in virtual time: random messages, cut into FPDUs of random sizes, tagged and
+//! untagged ones interleaved, delivered in pieces of any size. Each run is made from a seed, which a failure prints;
+//! `WEFT_SEED` runs that one alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

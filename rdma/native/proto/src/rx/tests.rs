@@ -179,7 +179,8 @@ fn tagged_offsets_do_not_wrap() {
 }
 
 proptest! {
-    /// Whatever is sent, the answer is a segment that fits the header or an error of the RFCs, and a refusal changes nothing.
+    /// Whatever is sent, the answer is a segment that fits the header or an error of the RFCs, and a refusal changes
+    /// nothing.
     #[test]
     fn any_headers_are_taken_or_refused(headers in proptest::collection::vec(any::<[u8; UNTAGGED_HEADER_LEN]>(), 1..20)) {
         let mut receiver = Receiver::new();

@@ -1,4 +1,5 @@
-//! A driver in miniature: takes a stream in pieces of any size, and hands out whole FPDUs as the receive state directs it.
+//! A driver in miniature: takes a stream in pieces of any size, and hands out whole FPDUs as the receive state directs
+//! it.
 
 use weft_proto::crc32c;
 use weft_proto::{Crc32c, Receiver, Segment, TerminateCode, CRC_LEN};

@@ -1,4 +1,5 @@
-//! Recorded traffic: a pcap file of Ethernet or Linux cooked frames, and the two byte streams of each TCP connection in it.
+//! Recorded traffic: a pcap file of Ethernet or Linux cooked frames, and the two byte streams of each TCP connection in
+//! it.
 //!
 //! It trusts the recording, and panics where that is not as expected.
 

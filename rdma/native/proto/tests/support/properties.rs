@@ -6,7 +6,8 @@ use weft_proto::{
     PRIVATE_DATA_MAX, READ_REQUEST_LEN,
 };
 
-/// A start-up frame comes back as it was but for its reserved bits, and is taken or refused by both sides of the negotiation.
+/// A start-up frame comes back as it was but for its reserved bits, and is taken or refused by both sides of the
+/// negotiation.
 pub fn mpa_frame(input: &[u8]) {
     if let Some(header) = input.first_chunk::<FRAME_HEADER_LEN>() {
         for kind in [FrameKind::Request, FrameKind::Reply] {

@@ -52,6 +52,8 @@ fn crc_is_on_when_either_side_asks() {
         let (ours, theirs) = negotiate(options(initiator, 1, 1), options(responder, 1, 1));
         assert_eq!((ours.crc, theirs.crc), (initiator || responder, initiator || responder));
     }
+    // a responder that does not say so in its Reply is held to the Request
+    assert!(reply_to(options(true, 1, 1), |reply| reply.crc = false).unwrap().crc);
 }
 
 #[test]
