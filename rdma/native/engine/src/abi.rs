@@ -12,9 +12,8 @@ use weft_proto::StartupOptions;
 use crate::conn::{Conn, Options};
 use crate::device::{Device, CONNS, DEVICES, LISTENERS};
 use crate::listener::{Listener, CONNECTIONS_MAX};
-use crate::rx::ReceiveWork;
 use crate::status::Status;
-use crate::tx::{Operation, SendWork, Sge, Sges};
+use crate::work::{Operation, ReceiveWork, SendWork, Sge, Sges};
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
 pub const ABI_VERSION: u32 = 1;

@@ -18,6 +18,7 @@ pub mod rx;
 pub mod socket;
 pub mod status;
 pub mod tx;
+pub mod work;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -3,6 +3,8 @@
 //! The receiver alternates between a header (staged) and a payload. One `recvmsg` reads the payload to its place and, in a last vector, padding, CRC and
 //! the next header into the stage. That is the *exact* mode, in which no payload byte is ever copied. While no large transfer can arrive it reads *in bulk*, as much as the stage
 //! holds, and copies small payloads out of it. RFC 5041 §5.3 and §7, RFC 5040 §5 to §7, RFC 5044 §4.
+mod place;
+
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
@@ -17,7 +19,8 @@ use crate::memory::{AccessError, LargeWritable, MemoryTable, Pin, LARGE, REMOTE_
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::socket::{self, Transfer};
 use crate::status::Status;
-use crate::tx::{InboundRead, Sge, Sges, Tx};
+use crate::tx::Tx;
+use crate::work::{InboundRead, ReceiveWork, Sge};
 
 /// Size of the stage: what bulk reading takes at once.
 const STAGE_BYTES: usize = 16 * 1024;
@@ -27,22 +30,6 @@ const VECTORS_MAX: usize = 34;
 const CONTROL_MAX: usize = 96;
 /// What one turn may receive before other connections get theirs.
 const TURN_BYTES: usize = 4 << 20;
-
-/// A posted receive.
-pub struct ReceiveWork {
-    /// JavaScript's number for it.
-    pub slot: u32,
-    /// Where to.
-    pub sges: Sges,
-    filled: u64,
-}
-
-impl ReceiveWork {
-    /// A receive to be queued.
-    pub fn new(slot: u32, sges: Sges) -> Self {
-        Self { slot, sges, filled: 0 }
-    }
-}
 
 /// How a turn of receiving ended.
 #[derive(Debug)]
@@ -392,168 +379,6 @@ impl Rx {
             context.counters.protection_errors.add(1);
             code(error)
         })
-    }
-
-    /// The addresses of the next `length` bytes of the current payload, pinned; as many as fit in `vectors`.
-    fn resolve(
-        &self,
-        context: &Context<'_>,
-        length: usize,
-        vectors: &mut [libc::iovec],
-        pins: &mut Vec<Pin>,
-    ) -> Result<usize, Stop> {
-        let Some(current) = &self.current else { return Ok(0) };
-        let placed = current.placed as u64;
-        let length = length as u64;
-        let set = |vectors: &mut [libc::iovec], i: usize, pointer: *mut u8, length: u64| {
-            if let Some(vector) = vectors.get_mut(i) {
-                *vector = libc::iovec { iov_base: pointer.cast(), iov_len: length as usize };
-            }
-        };
-        let local = |sge: &Sge, pins: &mut Vec<Pin>| -> Result<*mut u8, Stop> {
-            let pin = context.memory.pin(sge.stag).ok_or(Stop::End(ReceiveEnd::Local))?;
-            let pointer = pin.local(sge.address, u64::from(sge.length)).ok_or(Stop::End(ReceiveEnd::Local))?;
-            pins.push(pin);
-            Ok(pointer)
-        };
-        match current.sink {
-            Sink::Tagged { stag, to } => {
-                let to = to + placed;
-                let pin = self.check(
-                    context,
-                    context.memory.pin_remote(self.pd, stag, to, length, REMOTE_WRITE),
-                    tagged_error,
-                )?;
-                let pointer = pin.at(to, length).ok_or(TerminateCode::DDP_TAGGED_BASE_OR_BOUNDS)?;
-                pins.push(pin);
-                set(vectors, 0, pointer, length);
-                Ok(1)
-            }
-            Sink::Read => {
-                let Some(read) = context.tx.reads.front() else { return Err(Stop::End(ReceiveEnd::Local)) };
-                let sge = Sge {
-                    stag: read.sink.stag,
-                    length: length as u32,
-                    address: read.sink.address + read.placed + placed,
-                };
-                set(vectors, 0, local(&sge, pins)?, length);
-                Ok(1)
-            }
-            Sink::Receive { offset } => {
-                let Some(work) = self.queue.front() else { return Err(Stop::End(ReceiveEnd::Local)) };
-                let mut count = 0;
-                for piece in work.sges.pieces(offset + placed, length).take(vectors.len()) {
-                    set(vectors, count, local(&piece, pins)?, u64::from(piece.length));
-                    count += 1;
-                }
-                Ok(count)
-            }
-            Sink::Nothing | Sink::Control(_) => Ok(0),
-        }
-    }
-
-    /// Takes payload that is already in the stage.
-    fn place_staged(&mut self, context: &mut Context<'_>, remaining: usize, budget: &mut usize) -> Result<(), Stop> {
-        let available = (self.end - self.start).min(remaining);
-        if let Some(Current { sink: Sink::Control(bytes), placed, crc, .. }) = &mut self.current {
-            if available == 0 {
-                // a control message's payload, and in exact mode its trailer and the next header
-                return self.fill_stage(context, remaining + CRC_LEN, budget);
-            }
-            let from = self.stage.get(self.start..self.start + available).unwrap_or(&[]);
-            if let Some(to) = bytes.get_mut(*placed..*placed + available) {
-                to.copy_from_slice(from);
-            }
-            if let Some(crc) = crc {
-                crc.update(from);
-            }
-            *placed += available;
-            self.start += available;
-            return Ok(());
-        }
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
-        let mut pins = Vec::new();
-        let count = self.resolve(context, available, &mut vectors, &mut pins)?;
-        let mut copied = 0;
-        for vector in vectors.iter().take(count) {
-            let n = vector.iov_len.min(available - copied);
-            let Some(from) = self.stage.get(self.start + copied..self.start + copied + n) else { break };
-            // SAFETY: `pins` vouches for the target; the source is our own stage, which is no region.
-            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), vector.iov_base.cast::<u8>(), n) };
-            copied += n;
-        }
-        drop(pins);
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let run = self.stage.get(self.start..self.start + copied).unwrap_or(&[]);
-        if let Some(crc) = &mut current.crc {
-            crc.update(run);
-        }
-        current.placed += copied;
-        self.start += copied;
-        context.counters.bytes_staged.add(copied as u64);
-        if Self::is_large(current, context.tx, &self.queue) {
-            context.counters.bytes_staged_large.add(copied as u64);
-        }
-        Ok(())
-    }
-
-    fn is_large(current: &Current, tx: &Tx, queue: &VecDeque<ReceiveWork>) -> bool {
-        match current.sink {
-            Sink::Tagged { .. } => current.segment.payload_len as u64 >= LARGE,
-            Sink::Read => tx.has_large_read(),
-            Sink::Receive { offset } => offset + current.segment.payload_len as u64 >= LARGE && !queue.is_empty(),
-            Sink::Nothing | Sink::Control(_) => false,
-        }
-    }
-
-    /// Reads payload from the socket to its place, and what follows it into the stage.
-    fn place_direct(&mut self, context: &mut Context<'_>, remaining: usize, budget: &mut usize) -> Result<(), Stop> {
-        if self.drained {
-            return Err(Stop::End(ReceiveEnd::Drained));
-        }
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX + 1];
-        let mut pins = Vec::new();
-        let places = vectors.get_mut(..VECTORS_MAX).unwrap_or(&mut []);
-        let mut count = self.resolve(context, remaining, places, &mut pins)?;
-        let direct: usize = vectors.iter().take(count).map(|v| v.iov_len).sum();
-        let bulk = self.bulk(context.tx);
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let mut asked = direct;
-        if direct == remaining {
-            let ask = current.segment.pad + CRC_LEN + TAGGED_HEADER_LEN;
-            let tail = if bulk { STAGE_BYTES } else { ask };
-            self.start = 0;
-            self.end = 0;
-            if let (Some(room), Some(vector)) = (self.stage.get_mut(..tail), vectors.get_mut(count)) {
-                *vector = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-                count += 1;
-                asked += tail;
-            }
-        }
-        let Some(used) = vectors.get_mut(..count) else { return Err(Stop::End(ReceiveEnd::Local)) };
-        context.counters.receive_calls.add(1);
-        // SAFETY: `pins` vouches for the places; the last vector is our own stage.
-        let outcome = unsafe { socket::receive(context.fd, used) };
-        let n = Self::received(outcome, true)?;
-        let placed = n.min(direct);
-        if let Some(crc) = &mut current.crc {
-            let mut left = placed;
-            for vector in vectors.iter() {
-                let run = vector.iov_len.min(left);
-                if run == 0 {
-                    break;
-                }
-                // SAFETY: still pinned. A concurrent write by a peer makes the CRC fail, nothing worse: the bytes are only summed.
-                crc.update(unsafe { std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), run) });
-                left -= run;
-            }
-        }
-        drop(pins);
-        current.placed += placed;
-        self.end = n - placed;
-        context.counters.bytes_placed.add(placed as u64);
-        self.drained = n < asked && !context.ending;
-        Self::spend(budget, n)
     }
 
     /// The whole FPDU is here: checks its CRC and delivers it.

@@ -1,0 +1,270 @@
+//! The beginning of a connection: TCP connect, telling iWARP from plain TCP, MPA Request and Reply (RFC 5044 §7, RFC 6581).
+use super::*;
+
+impl Conn {
+    pub(super) fn turn_connecting(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
+        let (Some(fd), Some(options), Some(remote)) = (&inner.fd, inner.options.clone(), inner.facts.remote) else {
+            return false;
+        };
+        if ready & (WRITABLE | ENDING) == 0 {
+            return false;
+        }
+        if let Err(error) = socket::take_error(fd) {
+            let code = error.raw_os_error().unwrap_or(libc::EIO);
+            self.fail(inner, connect_status(code), code as u32, None);
+            return false;
+        }
+        let Ok(local) = socket::local_address(fd) else { return false };
+        let same_host = is_local(&local, &remote);
+        socket::tune(fd, same_host);
+        inner.facts.local = Some(local);
+        if options.stream {
+            self.open(inner, None, &options);
+            self.announce(inner, EntryKind::Established);
+            return true;
+        }
+        let mut startup = options.startup.clone();
+        startup.crc = options.crc == 1 || (options.crc == 2 && !same_host);
+        let (initiator, request) = Initiator::new(startup);
+        inner.out = request;
+        inner.phase = Phase::AwaitReply(initiator, Vec::new());
+        inner.deadline = Some(Instant::now() + REPLY_TIMEOUT);
+        self.device.watch_deadline(self);
+        self.flush_out(inner);
+        true
+    }
+
+    pub(super) fn flush_out(&self, inner: &mut Inner) {
+        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
+        while !inner.out.is_empty() {
+            let mut vector = [libc::iovec { iov_base: inner.out.as_mut_ptr().cast(), iov_len: inner.out.len() }];
+            // SAFETY: the vector is our own buffer.
+            match unsafe { socket::send(fd, &mut vector) } {
+                Transfer::Bytes(n) => {
+                    inner.out.drain(..n);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    pub(super) fn turn_peeking(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let Some(fd) = &inner.fd else { return false };
+        let key = weft_proto::mpa::frame::REQUEST_KEY;
+        let mut first = [0u8; 16];
+        match socket::receive_buffer(fd.as_raw_fd(), &mut first, true) {
+            Transfer::Bytes(n) if n < first.len() && first.get(..n) == key.get(..n) => {
+                socket::set_receive_low_water(fd, first.len());
+                false
+            }
+            Transfer::Bytes(_) => {
+                socket::set_receive_low_water(fd, 1);
+                if first == key {
+                    inner.phase = Phase::AwaitRequest(Vec::new());
+                    return true;
+                }
+                inner.stream = true;
+                self.stream.store(true, Ordering::Relaxed);
+                inner.phase = Phase::Requested(None);
+                inner.deadline = None;
+                self.announce_to_listener(inner, EntryKind::Stream);
+                false
+            }
+            Transfer::WouldBlock => false,
+            Transfer::End | Transfer::Failed(_) => {
+                self.device.counters.startup_failures.add(1);
+                self.finish(inner);
+                false
+            }
+        }
+    }
+
+    /// Reads one MPA frame, and not a byte more.
+    pub(super) fn turn_startup(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        self.flush_out(inner);
+        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
+        loop {
+            let (kind, buffer) = match &mut inner.phase {
+                Phase::AwaitReply(_, buffer) => (FrameKind::Reply, buffer),
+                Phase::AwaitRequest(buffer) => (FrameKind::Request, buffer),
+                _ => return false,
+            };
+            let want = match buffer.first_chunk::<FRAME_HEADER_LEN>() {
+                None => FRAME_HEADER_LEN,
+                Some(header) => match private_data_len(header, kind) {
+                    Ok(length) => FRAME_HEADER_LEN + length,
+                    Err(_) => {
+                        self.startup_failed(inner, Status::NotIwarp);
+                        return false;
+                    }
+                },
+            };
+            if buffer.len() == want {
+                return match kind {
+                    FrameKind::Reply => self.reply_complete(inner),
+                    FrameKind::Request => self.request_complete(inner),
+                };
+            }
+            let mut chunk = [0u8; FRAME_HEADER_LEN + 512];
+            let room = chunk.get_mut(..(want - buffer.len()).min(FRAME_HEADER_LEN + 512)).unwrap_or(&mut []);
+            match socket::receive_buffer(fd, room, false) {
+                Transfer::Bytes(n) => buffer.extend_from_slice(room.get(..n).unwrap_or(&[])),
+                Transfer::WouldBlock => return false,
+                Transfer::End | Transfer::Failed(_) => {
+                    self.startup_failed(inner, Status::NotIwarp);
+                    return false;
+                }
+            }
+        }
+    }
+
+    pub(super) fn startup_failed(self: &Arc<Self>, inner: &mut Inner, status: Status) {
+        self.device.counters.startup_failures.add(1);
+        self.fail(inner, status, 0, None);
+    }
+
+    pub(super) fn reply_complete(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let Phase::AwaitReply(initiator, buffer) = &inner.phase else { return false };
+        match initiator.handle_reply(buffer) {
+            Ok(established) => {
+                let Some(options) = inner.options.clone() else { return false };
+                self.open(inner, Some(established), &options);
+                self.announce(inner, EntryKind::Established);
+                true
+            }
+            Err(StartupError::Rejected { private_data }) => {
+                inner.facts.private_data = private_data;
+                self.startup_failed(inner, Status::Rejected);
+                false
+            }
+            Err(StartupError::Mpa(_)) => {
+                self.startup_failed(inner, Status::NotIwarp);
+                false
+            }
+            Err(_) => {
+                self.startup_failed(inner, Status::Incompatible);
+                false
+            }
+        }
+    }
+
+    pub(super) fn request_complete(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let Phase::AwaitRequest(buffer) = &inner.phase else { return false };
+        match Responder::handle_request(buffer) {
+            Ok(responder) => {
+                inner.facts.private_data = responder.private_data().to_vec();
+                inner.facts.revision = responder.revision();
+                inner.phase = Phase::Requested(Some(Box::new(responder)));
+                inner.deadline = None;
+                self.announce_to_listener(inner, EntryKind::Request);
+            }
+            Err(error) => {
+                if let StartupError::Unacceptable { reply, .. } = error {
+                    inner.out = reply;
+                    self.flush_out(inner);
+                }
+                self.device.counters.startup_failures.add(1);
+                self.end_sending(inner);
+            }
+        }
+        false
+    }
+
+    /// Becomes a queue pair, or a stream.
+    pub(super) fn open(self: &Arc<Self>, inner: &mut Inner, established: Option<Established>, options: &Options) {
+        inner.phase = Phase::Open;
+        inner.deadline = None;
+        self.device.counters.connections.add(1);
+        let Some(established) = established else {
+            inner.stream = true;
+            self.stream.store(true, Ordering::Relaxed);
+            inner.tx.open = true;
+            return;
+        };
+        let local = match (inner.facts.local, inner.facts.remote) {
+            (Some(local), Some(remote)) => is_local(&local, &remote),
+            _ => false,
+        };
+        inner.held = true;
+        inner.rx.set_domain(options.pd, self.device.memory.large_writable(options.pd));
+        inner.rx.crc = established.crc;
+        inner.tx.crc = established.crc;
+        inner.tx.ird = usize::from(established.ird);
+        inner.tx.ord = usize::from(established.ord);
+        inner.tx.payload_max = if local { PAYLOAD_LOCAL } else { PAYLOAD_REMOTE };
+        inner.tx.open = established.role == Role::Initiator;
+        inner.facts.revision = established.revision;
+        inner.facts.crc = established.crc;
+        inner.facts.ird = established.ird;
+        inner.facts.ord = established.ord;
+        inner.facts.private_data = established.private_data;
+        if established.role == Role::Initiator {
+            let operation = match established.rtr {
+                Some(Rtr::Write) => Operation::Write { stag: 0, to: 0 },
+                Some(Rtr::Read) => Operation::Read { stag: 0, to: 0 },
+                Some(Rtr::Send) => Operation::Send { invalidate: None, solicited: false },
+                None => return,
+            };
+            inner.tx.post(SendWork::new(0, false, operation, Sges::default()));
+            self.send(inner);
+        }
+    }
+
+    pub(super) fn announce(&self, inner: &mut Inner, kind: EntryKind) {
+        inner.announced = true;
+        self.device.ring.push(Entry {
+            tag: self.tag(),
+            kind,
+            status: Status::Ok,
+            slot: 0,
+            bytes: 0,
+            detail: 0,
+            aux: self.handle,
+        });
+    }
+
+    pub(super) fn announce_to_listener(&self, inner: &mut Inner, kind: EntryKind) {
+        let entry =
+            Entry { tag: inner.listener, kind, status: Status::Ok, slot: 0, bytes: 0, detail: 0, aux: self.handle };
+        self.device.ring.push(entry);
+    }
+
+    /// Accepts a request, or takes a stream; from now on entries carry `tag`.
+    pub fn accept(self: &Arc<Self>, tag: u32, options: &Options) -> Status {
+        self.with(|conn, inner| {
+            let Phase::Requested(responder) = &inner.phase else { return Status::Closed };
+            conn.tag.store(tag, Ordering::Relaxed);
+            if let Some(responder) = responder {
+                let mut startup = options.startup.clone();
+                let local = match (inner.facts.local, inner.facts.remote) {
+                    (Some(local), Some(remote)) => is_local(&local, &remote),
+                    _ => false,
+                };
+                startup.crc = options.crc == 1 || (options.crc == 2 && !local);
+                let (reply, established) = responder.accept(startup);
+                inner.out = reply;
+                self.flush_out(inner);
+                self.open(inner, Some(established), options);
+            } else {
+                self.open(inner, None, options);
+            }
+            inner.announced = true;
+            // what arrived while the application decided has had its edge
+            self.ready.fetch_or(READABLE, Ordering::SeqCst);
+            Status::Ok
+        })
+    }
+
+    /// Refuses a request, or closes a stream that nobody takes.
+    pub fn reject(self: &Arc<Self>, private_data: &[u8]) -> Status {
+        self.with(|conn, inner| {
+            let Phase::Requested(responder) = &inner.phase else { return Status::Closed };
+            if let Some(responder) = responder {
+                inner.out = responder.reject(private_data);
+                conn.flush_out(inner);
+            }
+            self.end_sending(inner);
+            Status::Ok
+        })
+    }
+}

@@ -1,0 +1,261 @@
+//! From work requests and Read Responses to FPDUs: segmentation by MULPDU, headers, trailers (RFC 5041 §5, RFC 5044 §4).
+use super::*;
+
+impl Tx {
+    pub(super) fn start_next(&mut self) -> bool {
+        let work_first = self.startable() && (self.responses.is_empty() || !self.responses_turn);
+        if !work_first {
+            let Some(read) = self.responses.pop_front() else { return false };
+            self.responses_turn = false;
+            let total = u64::from(read.request.length);
+            self.message = Some(Message { source: Source::Response(read), offset: 0, total, msn: 0 });
+            return true;
+        }
+        self.responses_turn = true;
+        let number = self.next;
+        self.next += 1;
+        let Some(work) = self.queue.get((number - self.base) as usize) else { return false };
+        let mut total = work.sges.total;
+        let mut msn = 0;
+        match work.operation {
+            Operation::Send { .. } => {
+                msn = self.numbers.next_msn(QUEUE_SEND);
+            }
+            Operation::Read { .. } => {
+                msn = self.numbers.next_msn(QUEUE_READ_REQUEST);
+                let sink = work.sges.iter().next().copied().unwrap_or_default();
+                if total >= LARGE {
+                    self.large_reads += 1;
+                }
+                self.reads.push_back(OutboundRead { work: number, sink, placed: 0 });
+                total = READ_REQUEST_LEN as u64;
+            }
+            Operation::Write { .. } | Operation::Stream => {}
+        }
+        self.message = Some(Message { source: Source::Work(number), offset: 0, total, msn });
+        true
+    }
+
+    pub(super) fn arena_push(&mut self, bytes: &[u8]) {
+        let capacity = ARENA_BYTES as u64;
+        let room = capacity - self.arena_end % capacity;
+        if (bytes.len() as u64) > room {
+            self.arena_end += room;
+        }
+        let at = (self.arena_end % capacity) as usize;
+        if let Some(target) = self.arena.get_mut(at..at + bytes.len()) {
+            target.copy_from_slice(bytes);
+        }
+        let start = self.arena_end;
+        self.arena_end += bytes.len() as u64;
+        self.built += bytes.len() as u64;
+        // a run that ended exactly at the arena's end does not go on at its beginning
+        if let (Some(Chunk::Arena { start: last, length }), true) = (self.chunks.back_mut(), at != 0) {
+            if *last + u64::from(*length) == start {
+                *length += bytes.len() as u32;
+                return;
+            }
+        }
+        self.chunks.push_back(Chunk::Arena { start, length: bytes.len() as u32 });
+    }
+
+    pub(super) fn arena_has_room(&self) -> bool {
+        // twice: a run never wraps around the end, so up to one FPDU's worth is skipped there
+        self.arena_end - self.arena_start + 2 * FPDU_ARENA_MAX as u64 <= ARENA_BYTES as u64
+    }
+
+    /// Appends payload that lies in a region: by reference, or copied when it is small. Feeds the CRC.
+    pub(super) fn payload_push(
+        &mut self,
+        memory: &MemoryTable,
+        counters: &Counters,
+        sge: Sge,
+        remote: bool,
+        crc: Option<&mut Crc32c>,
+    ) -> Result<(), SendError> {
+        let lost =
+            if remote { SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG) } else { SendError::Local };
+        let length = sge.length as usize;
+        let small = length <= INLINE_MAX;
+        if crc.is_some() || small {
+            let pin = memory.pin(sge.stag).ok_or(lost)?;
+            let pointer = pin.local(sge.address, length as u64).ok_or(SendError::Local)?;
+            if small {
+                let mut copy = [0u8; INLINE_MAX];
+                let Some(copy) = copy.get_mut(..length) else { return Err(SendError::Local) };
+                // SAFETY: the pin vouches for `length` bytes at `pointer`; the copy is a raw one because a peer may be writing there.
+                unsafe { std::ptr::copy_nonoverlapping(pointer, copy.as_mut_ptr(), length) };
+                if let Some(crc) = crc {
+                    crc.update(copy);
+                }
+                counters.bytes_inlined.add(length as u64);
+                self.arena_push(copy);
+                return Ok(());
+            }
+            if let Some(crc) = crc {
+                // SAFETY: the pin vouches for the memory during this pass. A peer's concurrent write makes the CRC wrong, which its receiver detects.
+                crc.update(unsafe { std::slice::from_raw_parts(pointer, length) });
+            }
+        }
+        self.built += u64::from(sge.length);
+        self.chunks.push_back(Chunk::Memory { sge, remote });
+        Ok(())
+    }
+
+    pub(super) fn build(&mut self, memory: &MemoryTable, counters: &Counters) -> Result<(), SendError> {
+        if !self.open || self.failed {
+            return Ok(());
+        }
+        if self.arena.is_empty() {
+            self.arena = vec![0; ARENA_BYTES].into_boxed_slice();
+        }
+        while self.built - self.sent < BATCH_BYTES && self.chunks.len() + 40 < VECTORS_MAX * 2 && self.arena_has_room()
+        {
+            if self.message.is_none() && !self.start_next() {
+                break;
+            }
+            self.build_one(memory, counters)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn build_one(&mut self, memory: &MemoryTable, counters: &Counters) -> Result<(), SendError> {
+        let Some(message) = self.message.take() else { return Ok(()) };
+        let operation = match message.source {
+            Source::Work(number) => self.work(number).map(|work| work.operation),
+            Source::Response(_) => None,
+        };
+        if let (Source::Work(number), Some(Operation::Stream)) = (message.source, operation) {
+            let sges = self.work(number).map(|work| std::mem::take(&mut work.sges)).unwrap_or_default();
+            for sge in sges.iter().filter(|sge| sge.length > 0) {
+                self.built += u64::from(sge.length);
+                self.chunks.push_back(Chunk::Memory { sge: *sge, remote: false });
+            }
+            self.marks.push_back((self.built, Mark::Work(number)));
+            return Ok(());
+        }
+        let left = message.total - message.offset;
+        let length = left.min(self.payload_max as u64);
+        let last = length == left;
+        let bytes = length as usize;
+        let mut crc = self.crc.then(Crc32c::new);
+        let mut header_tagged = None;
+        let mut header_untagged = None;
+        let mut request = None;
+        match (message.source, operation) {
+            (Source::Response(read), _) => {
+                let to = read.request.sink_to.wrapping_add(message.offset);
+                header_tagged =
+                    Some(wire::tagged_header(Opcode::ReadResponse, last, read.request.sink_stag, to, bytes));
+            }
+            (_, Some(Operation::Write { stag, to })) => {
+                let to = to.wrapping_add(message.offset);
+                header_tagged = Some(wire::tagged_header(Opcode::Write, last, stag, to, bytes));
+            }
+            (_, Some(Operation::Send { invalidate, solicited })) => {
+                let opcode = match (invalidate.is_some(), solicited) {
+                    (false, false) => Opcode::Send,
+                    (true, false) => Opcode::SendInvalidate,
+                    (false, true) => Opcode::SendSolicited,
+                    (true, true) => Opcode::SendSolicitedInvalidate,
+                };
+                header_untagged = Some(wire::untagged_header(
+                    opcode,
+                    last,
+                    QUEUE_SEND,
+                    message.msn,
+                    message.offset as u32,
+                    invalidate.unwrap_or(0),
+                    bytes,
+                ));
+            }
+            (Source::Work(number), Some(Operation::Read { stag, to })) => {
+                let sges = self.work(number).map(|work| work.sges.clone()).unwrap_or_default();
+                let sink = sges.iter().next().copied().unwrap_or_default();
+                request = Some(
+                    ReadRequest {
+                        sink_stag: sink.stag,
+                        sink_to: sink.address,
+                        length: sges.total as u32,
+                        source_stag: stag,
+                        source_to: to,
+                    }
+                    .emit(),
+                );
+                header_untagged = Some(wire::untagged_header(
+                    Opcode::ReadRequest,
+                    last,
+                    QUEUE_READ_REQUEST,
+                    message.msn,
+                    0,
+                    0,
+                    bytes,
+                ));
+            }
+            _ => return Ok(()),
+        }
+        let header: &[u8] = match (&header_tagged, &header_untagged) {
+            (Some(tagged), _) => tagged,
+            (_, Some(untagged)) => untagged,
+            _ => return Ok(()),
+        };
+        if let Some(crc) = &mut crc {
+            crc.update(header);
+        }
+        self.arena_push(header);
+        if let Some(request) = &request {
+            if let Some(crc) = &mut crc {
+                crc.update(request);
+            }
+            self.arena_push(request);
+        } else {
+            match message.source {
+                Source::Response(read) if length > 0 => {
+                    let sge = Self::response_source(memory, &read, message.offset, bytes)?;
+                    self.payload_push(memory, counters, sge, true, crc.as_mut())?;
+                }
+                Source::Response(_) => {}
+                Source::Work(number) => {
+                    let sges = self.work(number).map(|work| std::mem::take(&mut work.sges)).unwrap_or_default();
+                    for piece in sges.pieces(message.offset, length) {
+                        self.payload_push(memory, counters, piece, false, crc.as_mut())?;
+                    }
+                    if let Some(work) = self.work(number) {
+                        work.sges = sges;
+                    }
+                }
+            }
+        }
+        let (trailer, trailer_length) = trailer(header.len() - 2 + bytes, crc);
+        self.arena_push(trailer.get(..trailer_length).unwrap_or(&[]));
+        counters.fpdus_sent.add(1);
+        self.fpdu_ends.push_back(self.built);
+        if !last {
+            self.message = Some(Message { offset: message.offset + length, ..message });
+            return Ok(());
+        }
+        match (message.source, operation) {
+            (Source::Response(_), _) => self.marks.push_back((self.built, Mark::Response)),
+            // a Read is done when its response has come
+            (Source::Work(_), Some(Operation::Read { .. })) => {}
+            (Source::Work(number), _) => self.marks.push_back((self.built, Mark::Work(number))),
+        }
+        Ok(())
+    }
+
+    pub(super) fn response_source(
+        memory: &MemoryTable,
+        read: &InboundRead,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<Sge, SendError> {
+        let to = read.request.source_to.wrapping_add(offset);
+        let pin = memory.pin(read.request.source_stag);
+        let address = pin
+            .as_ref()
+            .filter(|pin| pin.region().access & REMOTE_READ != 0)
+            .and_then(|pin| pin.at(to, bytes as u64))
+            .ok_or(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))?;
+        Ok(Sge { stag: read.request.source_stag, length: bytes as u32, address: address as u64 })
+    }
+}

@@ -1,0 +1,140 @@
+//! Work requests and what they name: scatter/gather lists, operations, outstanding Reads.
+use weft_proto::ReadRequest;
+
+/// One stretch of local memory in a work request. `stag` 0 (streams only): memory that JavaScript keeps in place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sge {
+    /// STag of the region.
+    pub stag: u32,
+    /// Bytes.
+    pub length: u32,
+    /// Address in this process.
+    pub address: u64,
+}
+
+/// A scatter/gather list; the usual one of a single element takes no allocation.
+#[derive(Clone, Debug, Default)]
+pub struct Sges {
+    first: Sge,
+    rest: Vec<Sge>,
+    count: usize,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+impl Sges {
+    /// Appends an element.
+    pub fn push(&mut self, sge: Sge) {
+        if self.count == 0 {
+            self.first = sge;
+        } else {
+            self.rest.push(sge);
+        }
+        self.count += 1;
+        self.total += u64::from(sge.length);
+    }
+
+    /// The elements.
+    pub fn iter(&self) -> impl Iterator<Item = &Sge> {
+        std::iter::once(&self.first).take(self.count).chain(self.rest.iter())
+    }
+
+    /// The pieces that bytes `offset .. offset + length` of the list lie in.
+    pub fn pieces(&self, offset: u64, length: u64) -> impl Iterator<Item = Sge> + '_ {
+        let mut start = 0u64;
+        let end = offset + length;
+        self.iter().filter_map(move |sge| {
+            let (from, to) = (start.max(offset), (start + u64::from(sge.length)).min(end));
+            let piece = (from < to).then(|| Sge {
+                stag: sge.stag,
+                length: (to - from) as u32,
+                address: sge.address + (from - start),
+            });
+            start += u64::from(sge.length);
+            piece
+        })
+    }
+}
+
+/// What a send work request does.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
+    /// Send, with the STag to invalidate at the peer, and whether the peer asked to be told of it.
+    Send {
+        /// STag of the peer's to invalidate.
+        invalidate: Option<u32>,
+        /// With Solicited Event.
+        solicited: bool,
+    },
+    /// RDMA Write to the peer's STag at this tagged offset.
+    Write {
+        /// STag.
+        stag: u32,
+        /// Tagged offset.
+        to: u64,
+    },
+    /// RDMA Read from the peer's STag at this tagged offset.
+    Read {
+        /// STag.
+        stag: u32,
+        /// Tagged offset.
+        to: u64,
+    },
+    /// Plain bytes.
+    Stream,
+}
+
+/// A posted work request of the send queue.
+pub struct SendWork {
+    /// JavaScript's number for it.
+    pub slot: u32,
+    /// Whether success is reported.
+    pub signalled: bool,
+    /// What to do.
+    pub operation: Operation,
+    /// With what memory.
+    pub sges: Sges,
+    /// Finished, and not yet reported.
+    pub(crate) done: bool,
+}
+
+impl SendWork {
+    /// A request to be queued.
+    pub fn new(slot: u32, signalled: bool, operation: Operation, sges: Sges) -> Self {
+        Self { slot, signalled, operation, sges, done: false }
+    }
+}
+
+/// An RDMA Read of the peer's that is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct InboundRead {
+    /// What was asked.
+    pub request: ReadRequest,
+}
+
+/// An RDMA Read of ours that is under way.
+pub struct OutboundRead {
+    /// Number of its work request.
+    pub(crate) work: u64,
+    /// The sink, as it stands in the request.
+    pub sink: Sge,
+    /// Bytes received of it.
+    pub placed: u64,
+}
+
+/// A posted receive.
+pub struct ReceiveWork {
+    /// JavaScript's number for it.
+    pub slot: u32,
+    /// Where to.
+    pub sges: Sges,
+    /// Bytes that have come.
+    pub(crate) filled: u64,
+}
+
+impl ReceiveWork {
+    /// A receive to be queued.
+    pub fn new(slot: u32, sges: Sges) -> Self {
+        Self { slot, sges, filled: 0 }
+    }
+}
