@@ -10,6 +10,7 @@ export const STORAGE_ABI_VERSION = 1;
 /** Parameters beside their names in C; every result is a number or a negative errno. */
 export const STORAGE_SYMBOLS = {
   weft_fs_abi: { parameters: [], result: "i32" },
+  weft_fs_address: { parameters: ["buffer"], result: "f64" }, // memory
   weft_fs_open: {
     parameters: ["buffer", "u32", "buffer", "u32"], // request, request_length, out, out_length
     result: "i32",

@@ -123,15 +123,16 @@ export class RequestWriter {
     return this.u32(2).u32(view.getUint32(0)).u32(view.getUint32(4));
   }
 
-  /** Memory by address. Whoever asks for this must keep the pieces until the operation is completed. */
-  memory(pieces: readonly Uint8Array[], skipBytes = 0): this {
+  /**
+   * Memory by address, without the first bytes of each piece. Whoever asks for this must keep the pieces until the operation
+   * is completed.
+   */
+  memory(pieces: readonly Uint8Array[], addressOf: (piece: BufferSource) => number, skipBytes = 0): this {
     if (pieces.length > PIECES_MAX) throw new FsError("EINVAL", `more than ${PIECES_MAX} pieces`);
     this.u32(pieces.length);
     for (const piece of pieces) {
-      const address = piece.byteLength === 0
-        ? 0n
-        : Deno.UnsafePointer.value(Deno.UnsafePointer.of(piece as BufferSource));
-      this.u64(BigInt(address) + BigInt(skipBytes)).u64(BigInt(piece.byteLength - skipBytes));
+      const address = piece.byteLength === 0 ? 0 : addressOf(piece as BufferSource);
+      this.u64(BigInt(address + skipBytes)).u64(BigInt(piece.byteLength - skipBytes));
     }
     return this;
   }

@@ -27,8 +27,13 @@ const SERVICES_MAX: usize = 256;
 const REQUEST_BYTES_MAX: usize = 1 << 16;
 
 /// A served directory and the way its completions come back.
+#[derive(Clone)]
 struct Service {
-    export: Export,
+    export: Arc<Export>,
+    channel: Arc<Channel>,
+}
+
+struct Channel {
     completions: Mutex<Completions>,
     wake: OwnedFd,
 }
@@ -45,7 +50,7 @@ struct Completion {
     reply: Vec<u8>,
 }
 
-impl Service {
+impl Channel {
     fn complete(&self, completion: Completion) {
         let mut completions = lock(&self.completions);
         completions.done.push_back(completion);
@@ -58,12 +63,12 @@ impl Service {
 
 struct Slot {
     generation: u32,
-    service: Option<Arc<Service>>,
+    service: Option<Service>,
 }
 
 static SERVICES: Mutex<Vec<Slot>> = Mutex::new(Vec::new());
 
-fn service(id: u32) -> Result<Arc<Service>> {
+fn service(id: u32) -> Result<Service> {
     let slots = lock(&SERVICES);
     let slot = slots.get(id as usize % SERVICES_MAX).filter(|slot| slot.generation == id / SERVICES_MAX as u32);
     slot.and_then(|slot| slot.service.clone()).ok_or(Errno::BADF)
@@ -82,7 +87,7 @@ fn register(service: Service) -> Result<u32> {
     };
     let slot = slots.get_mut(index).ok_or(Errno::MFILE)?;
     slot.generation = (slot.generation + 1) % (1 << 22);
-    slot.service = Some(Arc::new(service));
+    slot.service = Some(service);
     Ok(slot.generation * SERVICES_MAX as u32 + index as u32)
 }
 
@@ -123,10 +128,16 @@ pub extern "C" fn weft_fs_abi() -> i32 {
     ABI_VERSION
 }
 
+/// The address of a buffer of JavaScript's.
+#[no_mangle]
+pub extern "C" fn weft_fs_address(memory: *const u8) -> f64 {
+    memory.addr() as f64
+}
+
 /// Serves a directory. Request: path, state directory (byte strings), flags (1: changes of names and attributes are stable when
 /// they return; 2: handles by index only). Returns the service's number. Out: the descriptor that wakes (now the caller's
 /// to close), flags (1: kernel handles; 2: takes on identities; 4: memory-backed), the most links of a file, the longest
-/// name, the root's handle.
+/// name, the largest file, the root's handle.
 ///
 /// # Safety
 /// `request` and `out` point to as many bytes as said.
@@ -152,9 +163,11 @@ pub unsafe extern "C" fn weft_fs_open(request: *const u8, request_length: u32, o
         reply.u32(traits.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum())?;
         reply.u32(sys::link_max(export.mount.as_fd()))?;
         reply.u32(rustix::fs::fstatvfs(&export.mount)?.f_namemax as u32)?;
+        reply.u64(export.file_bytes_max)?;
         reply.bytes(export.root.handle.as_bytes())?;
         let completions = Mutex::new(Completions { done: VecDeque::new(), armed: true });
-        let id = register(Service { export, completions, wake })?;
+        let channel = Arc::new(Channel { completions, wake });
+        let id = register(Service { export: Arc::new(export), channel })?;
         let _ = read_end.into_raw_fd();
         Ok(id as usize)
     })
@@ -192,8 +205,9 @@ pub unsafe extern "C" fn weft_fs_call(
         // SAFETY: the caller's promise.
         let data = (!data.is_null()).then(|| unsafe { Memory::new(data.addr(), data_length as usize) });
         let service = service(id)?;
+        let operation = Operation::from_number(operation)?;
         let context = Context { export: &service.export, reply: &mut Reply::new(out), data, waiting: false };
-        Operation::from_number(operation)?.run(context, Request::new(request))
+        service.export.pace.watch(|| operation.run(context, Request::new(request)))
     })
 }
 
@@ -212,20 +226,22 @@ pub unsafe extern "C" fn weft_fs_submit(
     boundary!({
         // SAFETY: the caller's promise.
         let request = unsafe { input(request, request_length)? }.to_vec();
-        let service = service(id)?;
+        let Service { export, channel } = service(id)?;
         let operation = Operation::from_number(operation)?;
         pool::submit(Box::new(move || {
             let mut reply = vec![0; operation.reply_bytes_max()];
             let mut length = 0;
             let status = boundary!({
                 let mut writer = Reply::new(&mut reply);
-                let context = Context { export: &service.export, reply: &mut writer, data: None, waiting: true };
+                let context = Context { export: &export, reply: &mut writer, data: None, waiting: true };
                 let result = operation.run(context, Request::new(&request));
                 length = writer.len();
                 result
             });
             reply.truncate(length);
-            service.complete(Completion { token, status, reply });
+            // Whoever learns of the completion may count on this being gone.
+            drop(export);
+            channel.complete(Completion { token, status, reply });
         }))?;
         Ok(0)
     })
@@ -242,7 +258,7 @@ pub unsafe extern "C" fn weft_fs_poll(id: u32, out: *mut u8, out_length: u32) ->
         // SAFETY: the caller's promise.
         let mut reply = Reply::new(unsafe { output(out, out_length)? });
         let service = service(id)?;
-        let mut completions = lock(&service.completions);
+        let mut completions = lock(&service.channel.completions);
         while let Some(completion) = completions.done.front() {
             if completion.reply.len() + 12 > reply.room() {
                 break;

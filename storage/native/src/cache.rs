@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Files held at most. Each takes one to three descriptors.
-pub const NODES_MAX: usize = 512;
+pub const NODES_MAX: usize = 1024;
+/// Files held at most where descriptors are few.
+pub const NODES_MIN: usize = 64;
 /// Unused for so long, a file is let go of.
 pub const IDLE_TIME: Duration = Duration::from_secs(5);
 

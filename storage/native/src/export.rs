@@ -1,10 +1,11 @@
 //! One served directory: what confines it, how its handles are made and followed, and the files held open.
 
-use crate::cache::{Cache, NODES_MAX};
+use crate::cache::{Cache, NODES_MAX, NODES_MIN};
 use crate::handle::{load_key, Body, Handle, Sealer, KERNEL_BYTES_MAX};
 use crate::identity::{self, Identity};
 use crate::index::{self, Index};
 use crate::node::{self, Kind, Node, Stat};
+use crate::pace::{Pace, Room};
 use crate::{lock, sys, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -15,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// Names are followed as the kernel confines them: beneath the directory they are looked up in, through no symbolic link,
-/// and onto no other file system (a mount point beneath the root is EXDEV: its files would need handles of another export).
+/// and onto no other file system (a mount point beneath the root is EACCES: its files would need handles of another export).
 pub const CONFINED: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
@@ -24,6 +25,7 @@ pub const CONFINED: ResolveFlags = ResolveFlags::BENEATH
 /// Directories between a file and the root, at most.
 const DEPTH_MAX: usize = 1024;
 
+const EXT_MAGIC: u64 = 0xef53;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
@@ -53,6 +55,14 @@ pub struct Export {
     pub nowait_reads: AtomicBool,
     /// Serialises guarded changes of attributes.
     pub attributes: Mutex<()>,
+    /// Whether the disk is slow now.
+    pub pace: Pace,
+    /// Whether the file system is far from full.
+    pub room: Room,
+    /// The largest size of a file.
+    pub file_bytes_max: u64,
+    /// The file system's device number.
+    dev: (u32, u32),
     proc: OwnedFd,
     sealer: Sealer,
     /// Where kernel handles may not be opened.
@@ -102,10 +112,14 @@ impl Export {
             stable: options.stable,
             nowait_reads: AtomicBool::new(true),
             attributes: Mutex::new(()),
+            pace: Pace::new(),
+            room: Room::new(),
+            file_bytes_max: file_bytes_max(magic, statfs.f_bsize as u64),
+            dev: stat.dev,
             proc,
             sealer,
             index: index.map(Mutex::new),
-            cache: Mutex::new(Cache::new(NODES_MAX)),
+            cache: Mutex::new(Cache::new(nodes_max())),
         })
     }
 
@@ -135,6 +149,21 @@ impl Export {
         }
     }
 
+    /// Whether the file is this process's user's.
+    pub fn is_own(&self, stat: &Stat) -> bool {
+        stat.uid == identity::own().uid
+    }
+
+    /// Why writing was refused: EROFS where nobody may write here, else EACCES.
+    pub fn refused(&self) -> Errno {
+        let read_only = |found: rustix::fs::StatVfs| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+        if rustix::fs::fstatvfs(&self.mount).is_ok_and(read_only) {
+            Errno::ROFS
+        } else {
+            Errno::ACCESS
+        }
+    }
+
     /// Whether the caller is the file's owner, or root.
     pub fn owns(&self, stat: &Stat, who: &Identity) -> bool {
         let uid = self.effective(who).uid;
@@ -151,15 +180,28 @@ impl Export {
         self.proc.as_fd()
     }
 
-    /// The file that a client's handle names. EBADHANDLE, ESTALE.
-    pub fn resolve(&self, handle: &Handle) -> Result<Arc<Node>> {
+    /// The file that a client's handle names. EBADHANDLE, ESTALE; EINPROGRESS where it may have to be read from the disk and
+    /// `waiting` is not allowed.
+    pub fn resolve(&self, handle: &Handle, waiting: bool) -> Result<Arc<Node>> {
         if *handle == self.root.handle {
             return Ok(self.root.clone());
         }
         if let Some(node) = lock(&self.cache).get(handle) {
             return Ok(node);
         }
+        if !waiting && self.pace.slow() {
+            return Err(sys::EINPROGRESS);
+        }
         self.follow(handle, 0)
+    }
+
+    /// The file system id of a file's attributes: a volume within the file system (btrfs) has inode numbers of its own.
+    pub fn fsid_of(&self, stat: &Stat) -> u64 {
+        if stat.dev == self.dev {
+            return self.fsid;
+        }
+        let volume = u64::from(stat.dev.0) << 32 | u64::from(stat.dev.1);
+        self.fsid ^ volume.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     fn follow(&self, handle: &Handle, depth: usize) -> Result<Arc<Node>> {
@@ -263,6 +305,8 @@ impl Export {
         match open_reference(directory.fd.as_fd(), name.to_bytes(), cached) {
             Err(Errno::AGAIN) if !waiting => Err(sys::EINPROGRESS),
             Err(Errno::NOENT) => Err(self.missing(directory)),
+            // Another file system is mounted there.
+            Err(Errno::XDEV) => Err(Errno::ACCESS),
             result => result,
         }
     }
@@ -281,6 +325,10 @@ impl Export {
     /// Makes the handle of a file seen under a name.
     pub fn name_file(&self, fd: BorrowedFd<'_>, stat: &Stat, seen: Option<(&Node, &[u8])>) -> Result<Handle> {
         if let Some(index) = &self.index {
+            if stat.dev != self.dev {
+                // The index goes by inode numbers, and those of another volume mean other files.
+                return Err(Errno::ACCESS);
+            }
             let generation = generation(&self.sealer, fd, stat);
             if let Some((directory, name)) = seen {
                 lock(index).learn(stat.ino, generation, (directory.ino, name));
@@ -433,6 +481,21 @@ fn kernel_handles_work(mount: BorrowedFd<'_>, root: BorrowedFd<'_>) -> bool {
             && u8::try_from(handle.kind()).is_ok()
             && sys::open_by_handle(mount, &handle).is_ok()
     })
+}
+
+/// The largest file: ext4 counts blocks in 32 bits, others have no limit that a 64-bit offset could pass.
+fn file_bytes_max(magic: u64, block_bytes: u64) -> u64 {
+    if magic == EXT_MAGIC {
+        u64::from(u32::MAX) * block_bytes
+    } else {
+        i64::MAX as u64
+    }
+}
+
+/// Files to hold open: an eighth of the descriptors that this process may have, within bounds.
+fn nodes_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 8).unwrap_or(NODES_MAX).clamp(NODES_MIN, NODES_MAX)
 }
 
 /// Whether a directory is, or lies beneath, the one with these attributes.

@@ -210,16 +210,33 @@ impl Node {
         if rights & (right::READ | right::EXECUTE) == 0 && !export.owns(stat, who) {
             return Err(Errno::ACCESS);
         }
-        opened(&self.read, || export.reopen(self.fd.as_fd(), OFlags::RDONLY))
+        opened(&self.read, || self.open_as_granted(export, stat, OFlags::RDONLY))
     }
 
     /// A descriptor for writing, once the caller's right to it is established.
     pub fn writer(&self, export: &Export, stat: &Stat, who: &Identity) -> Result<BorrowedFd<'_>> {
         self.require_regular()?;
         if self.rights(export, stat, who)? & right::WRITE == 0 && !export.owns(stat, who) {
-            return Err(Errno::ACCESS);
+            return Err(export.refused());
         }
-        opened(&self.write, || export.reopen(self.fd.as_fd(), OFlags::WRONLY))
+        opened(&self.write, || self.open_as_granted(export, stat, OFlags::WRONLY))
+    }
+
+    /// Opens the file for someone who may have it opened. An ordinary user's own file may have a mode that forbids even
+    /// its owner what is granted here; then the mode gives way while it is opened.
+    fn open_as_granted(&self, export: &Export, stat: &Stat, flags: OFlags) -> Result<OwnedFd> {
+        let fd = self.fd.as_fd();
+        match export.reopen(fd, flags) {
+            Err(Errno::ACCESS) if export.is_own(stat) => {
+                let name = proc_name(fd);
+                let set = |mode| rustix::fs::chmodat(export.proc(), &name, Mode::from_raw_mode(mode), AtFlags::empty());
+                set(stat.mode | 0o600)?;
+                let opened = export.reopen(fd, flags);
+                set(stat.mode)?;
+                opened
+            }
+            result => result,
+        }
     }
 
     /// Keeps a descriptor that the file was made with.

@@ -201,9 +201,12 @@ pub fn settle_pool_thread() -> bool {
     }
 }
 
+/// What C libraries say of a file system whose limit they do not know.
+const LINK_MAX_UNKNOWN: u32 = 127;
+
 /// The most hard links that a file may have, by the file system's own limits.
 pub fn link_max(fd: BorrowedFd<'_>) -> u32 {
     // SAFETY: asks about a descriptor.
     let limit = unsafe { libc::fpathconf(fd.as_raw_fd(), libc::_PC_LINK_MAX) };
-    u32::try_from(limit).unwrap_or(u32::MAX)
+    u32::try_from(limit).ok().filter(|&limit| limit > LINK_MAX_UNKNOWN).unwrap_or(i32::MAX as u32)
 }

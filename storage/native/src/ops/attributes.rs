@@ -140,7 +140,7 @@ fn timespec(time: NewTime) -> Timespec {
 /// The file that a request names next, and its attributes; what is stale is let go of.
 pub fn file(context: &Context<'_, '_>, request: &mut Request<'_>) -> Result<(Arc<Node>, Stat)> {
     let handle = request.handle()?;
-    let node = context.export.resolve(&handle)?;
+    let node = context.export.resolve(&handle, context.waiting)?;
     match node.stat() {
         Ok(stat) => Ok((node, stat)),
         Err(error) => {
@@ -153,7 +153,7 @@ pub fn file(context: &Context<'_, '_>, request: &mut Request<'_>) -> Result<(Arc
 pub fn get(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Result<usize> {
     let _who = request.identity()?;
     let (_, stat) = file(context, request)?;
-    context.reply.stat(&stat, context.export.fsid)?;
+    context.reply.stat(&stat, context.export.fsid_of(&stat))?;
     Ok(0)
 }
 
@@ -174,7 +174,8 @@ pub fn set(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Result<u
     if !changes.nothing() {
         export.flush(&node)?;
     }
-    context.reply.stat(&node.stat()?, export.fsid)?;
+    let stat = node.stat()?;
+    context.reply.stat(&stat, export.fsid_of(&stat))?;
     Ok(0)
 }
 

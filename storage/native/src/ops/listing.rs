@@ -86,7 +86,7 @@ impl Lister<'_> {
         reply.u32(name.len() as u32)?;
         reply.u32(u32::from(found.is_some()))?;
         if let Some((handle, stat)) = found {
-            reply.entry(&handle, &stat, self.export.fsid)?;
+            reply.entry(&handle, &stat, self.export.fsid_of(&stat))?;
         }
         reply.raw(name)
     }

@@ -83,7 +83,7 @@ pub fn lookup(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Resul
             export.adopt(fd, Some((&directory, name)))?
         }
     };
-    context.reply.entry(&found.handle, &stat, export.fsid)?;
+    context.reply.entry(&found.handle, &stat, export.fsid_of(&stat))?;
     Ok(0)
 }
 
@@ -130,7 +130,7 @@ pub fn create(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Resul
         // Most often a name that is created is not there yet.
         match existing(export, &place, &create, &who) {
             Ok((node, stat)) => {
-                context.reply.entry(&node.handle, &stat, export.fsid)?;
+                context.reply.entry(&node.handle, &stat, export.fsid_of(&stat))?;
                 return Ok(0);
             }
             Err(Errno::NOENT) => {}
@@ -211,7 +211,8 @@ fn finish(
     }
     changes.apply(export, &node, &stat, who)?;
     export.flush(&place.directory)?;
-    context.reply.entry(&node.handle, &node.stat()?, export.fsid)?;
+    let stat = node.stat()?;
+    context.reply.entry(&node.handle, &stat, export.fsid_of(&stat))?;
     Ok(0)
 }
 
@@ -356,6 +357,6 @@ pub fn link(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Result<
     let stat = node.stat()?;
     export.name_file(node.fd.as_fd(), &stat, Some(place.seen()))?;
     export.flush(&place.directory)?;
-    context.reply.stat(&stat, export.fsid)?;
+    context.reply.stat(&stat, export.fsid_of(&stat))?;
     Ok(0)
 }

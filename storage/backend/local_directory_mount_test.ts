@@ -1,0 +1,83 @@
+import { assert, assertEquals } from "@std/assert";
+import { create, fails, ME, name, Scratch, string, testAsRoot, writeText } from "./_testing/scratch.ts";
+
+/** A small file system in memory, mounted for a test. */
+class Mount implements Disposable {
+  constructor(readonly path: string, options: string) {
+    Deno.mkdirSync(path, { recursive: true });
+    run("mount", "-t", "tmpfs", "-o", options, "weft-test", path);
+  }
+
+  [Symbol.dispose](): void {
+    run("umount", "-l", this.path);
+  }
+}
+
+function run(command: string, ...args: string[]): void {
+  const { success, stderr } = new Deno.Command(command, { args, stdout: "null", stderr: "piped" }).outputSync();
+  assert(success, `${command} ${args.join(" ")}: ${string(stderr)}`);
+}
+
+testAsRoot("a full disk takes what fits, then says ENOSPC", async () => {
+  await using scratch = new Scratch();
+  using _mount = new Mount(scratch.directory, "size=1m,mode=777");
+  await using fs = scratch.open();
+  const file = await create(fs, "f");
+  const block = new Uint8Array(700 << 10).fill(1);
+  assertEquals((await fs.write(file.handle, 0n, [block], 0, ME)).bytesWritten, block.byteLength);
+  const { bytesWritten } = await fs.write(file.handle, BigInt(block.byteLength), [block], 0, ME);
+  assert(bytesWritten > 0 && bytesWritten < block.byteLength, `${bytesWritten} bytes written`);
+  const end = BigInt(block.byteLength + bytesWritten);
+  await fails("ENOSPC", () => fs.write(file.handle, end, [block.subarray(0, 4096)], 0, ME));
+  await fails("ENOSPC", () => fs.write(file.handle, end, [block], 2, ME));
+  assertEquals((await fs.getAttributes(file.handle, ME)).size, end);
+  assertEquals((await fs.status(fs.root, ME)).availableBytes, 0n);
+  await fs.setAttributes(file.handle, { size: 0n }, ME);
+  await writeText(fs, file.handle, "room again");
+});
+
+testAsRoot("no more files than fit", async () => {
+  await using scratch = new Scratch();
+  using _mount = new Mount(scratch.directory, "size=1m,nr_inodes=4,mode=777");
+  await using fs = scratch.open();
+  await create(fs, "a");
+  await fs.makeDirectory(fs.root, name("b"), {}, ME);
+  await create(fs, "c");
+  await fails("ENOSPC", () => create(fs, "d"));
+  await fails("ENOSPC", () => fs.makeDirectory(fs.root, name("d"), {}, ME));
+});
+
+testAsRoot("a read-only file system says EROFS", async () => {
+  await using scratch = new Scratch();
+  using mount = new Mount(scratch.directory, "size=1m,mode=777");
+  Deno.writeTextFileSync(scratch.path("f"), "text");
+  run("mount", "-o", "remount,ro", mount.path);
+  await using fs = scratch.open();
+  const alice = { uid: 1000, gid: 1000, gids: [] };
+  for (const as of [ME, alice]) {
+    const file = await fs.lookup(fs.root, name("f"), as);
+    await fails("EROFS", () => fs.write(file.handle, 0n, [name("x")], 0, as));
+    await fails("EROFS", () => fs.setAttributes(file.handle, { size: 0n }, as));
+    await fails("EROFS", () => create(fs, "g", {}, as));
+    await fails("EROFS", () => fs.remove(fs.root, name("f"), as));
+    await fails("EROFS", () => fs.makeDirectory(fs.root, name("d"), {}, as));
+  }
+});
+
+testAsRoot("what is mounted beneath the root is not served", async () => {
+  for (const handles of ["kernel", "index"] as const) {
+    await using scratch = new Scratch({ title: "", handles });
+    Deno.mkdirSync(scratch.path("mnt"));
+    await using fs = scratch.open();
+    const covered = await fs.lookup(fs.root, name("mnt"), ME);
+    using _mount = new Mount(scratch.path("mnt"), "size=1m,mode=777");
+    Deno.writeTextFileSync(scratch.path("mnt/f"), "another file system");
+    await fails("EACCES", () => fs.lookup(fs.root, name("mnt"), ME));
+    await fails("EBUSY", () => fs.removeDirectory(fs.root, name("mnt"), ME));
+    const { entries } = await fs.readDirectory(fs.root, { cookie: 0n, entriesMax: 9, attributes: true }, ME);
+    const entry = entries.find((entry) => string(entry.name) === "mnt");
+    assertEquals([entry?.fileid, entry?.entry], [covered.attributes.fileid, undefined]);
+    // The directory that the mount covers can still be used by its handle.
+    await fails("ENOENT", () => fs.lookup(covered.handle, name("f"), ME));
+  }
+});
