@@ -47,6 +47,8 @@ export class RpcClient {
    */
   call<A, R>(procedure: Procedure<A, R>, args: A, options: CallOptions = {}): Promise<R> {
     const { into } = options;
+    // Without memory of the caller's, the contents come in the reply.
+    const contentsBytes = into === undefined ? procedure.results.bulkBytesMax ?? 0 : 0;
     this.#writer.begin();
     procedure.args.encode(this.#writer, args);
     const request: RpcRequest = {
@@ -55,7 +57,7 @@ export class RpcClient {
       procedure: procedure.number,
       credential: options.credential ?? this.credential,
       args: this.#writer.finish(),
-      resultsBytesMax: options.resultsBytesMax ?? procedure.resultsBytesMax,
+      resultsBytesMax: (options.resultsBytesMax ?? procedure.resultsBytesMax) + contentsBytes,
       signal: options.signal,
     };
     if (into !== undefined) {

@@ -46,6 +46,14 @@ export type {
   XdrMessage,
 } from "./transport.ts";
 export type { BulkPool, ByteStream, Completion } from "./transports/byte_stream.ts";
+export {
+  acceptRdma,
+  acceptTcp,
+  type ConnectOptions,
+  connectRdma,
+  connectTcp,
+  type ServeOptions,
+} from "./transports/connect.ts";
 export { type MemoryBulk, memoryPair, type MemoryPairOptions } from "./transports/memory.ts";
 export { type TcpClientOptions, TcpClientTransport } from "./transports/tcp_client.ts";
 export { type TcpServerOptions, TcpServerTransport } from "./transports/tcp_server.ts";

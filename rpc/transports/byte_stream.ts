@@ -7,7 +7,7 @@
 import { ProtocolError, WireError } from "../errors.ts";
 import type { Bulk, XdrMessage } from "../transport.ts";
 import { decodeRecordMark, encodeRecordMark, RECORD_MARK_BYTES } from "../wire/record_mark.ts";
-import { XdrWriter } from "../xdr/xdr_writer.ts";
+import type { XdrWriter } from "../xdr/xdr_writer.ts";
 
 /** How a piece of work ended. */
 export interface Completion {
@@ -45,6 +45,11 @@ export const SMALL_BYTES = 8 * 1024;
 export const RECORD_BYTES_MAX = 4 * 1024 * 1024;
 /** The most fragments that a record may come in. */
 export const FRAGMENTS_MAX = 1024;
+/**
+ * How long an aborted call may hold its caller up, because the caller's memory is being sent from or received into. Then the connection is given
+ * up rather than the caller kept waiting.
+ */
+export const ABORT_GRACE_MS = 1000;
 /** Small buffers that are kept for reuse. */
 const SPARES_MAX = 64;
 

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { join, pattern, STORE, Store } from "../_testing/store.ts";
 import { streamPair } from "../_testing/stream_pair.ts";
+import { FakePool, verbsPair } from "../_testing/verbs_pair.ts";
 import {
   type ClientTransport,
   encodeAuthSys,
@@ -12,21 +13,77 @@ import {
   type ServerTransport,
   service,
 } from "../mod.ts";
+import { BufferPool, Device } from "../../rdma/mod.ts";
+import { acceptRdma, acceptTcp, connectRdma, connectTcp } from "./connect.ts";
+import { encodeCmPrivateData, OUR_SETTINGS } from "../wire/rpc_rdma_cm.ts";
+import { RdmaClientTransport } from "./rdma_client.ts";
+import { RdmaServerTransport } from "./rdma_server.ts";
 import { TcpClientTransport } from "./tcp_client.ts";
 import { TcpServerTransport } from "./tcp_server.ts";
 
-type Pair = { client: ClientTransport; server: ServerTransport };
+/** Makes a connection, gives its server's end to `serve`, and returns the client's. Closing that must leave nothing behind. */
+type Connect = (serve: (transport: ServerTransport) => void) => ClientTransport | Promise<ClientTransport>;
 
-const transports: Record<string, () => Pair | Promise<Pair>> = {
-  "memory, linear": () => memoryPair({ bulk: "linear" }),
-  "memory, reduced": () => memoryPair({ bulk: "reduced" }),
-};
-for (const chunkBytes of [1, 7, 1448, 1 << 20]) {
-  transports[`tcp, ${chunkBytes} bytes at once`] = () => {
-    const [left, right] = streamPair({ chunkBytes });
-    return { client: new TcpClientTransport(left), server: new TcpServerTransport(right) };
+function joined(make: () => { client: ClientTransport; server: ServerTransport }): Connect {
+  return (serve) => {
+    const { client, server } = make();
+    serve(server);
+    return client;
   };
 }
+
+const transports: Record<string, Connect> = {
+  "memory, linear": joined(() => memoryPair({ bulk: "linear" })),
+  "memory, reduced": joined(() => memoryPair({ bulk: "reduced" })),
+};
+for (const chunkBytes of [1, 7, 1448, 1 << 20]) {
+  transports[`tcp, ${chunkBytes} bytes at once`] = joined(() => {
+    const [left, right] = streamPair({ chunkBytes });
+    return { client: new TcpClientTransport(left), server: new TcpServerTransport(right) };
+  });
+}
+
+for (const isNegotiated of [true, false]) {
+  transports[`rdma, ${isNegotiated ? "thresholds negotiated" : "without private data"}`] = joined(() => {
+    const [left, right] = verbsPair();
+    const privateData = isNegotiated ? encodeCmPrivateData(OUR_SETTINGS) : new Uint8Array(0);
+    left.privateData = privateData;
+    const server = new RdmaServerTransport(right, { pd: right.domain, pool: new FakePool(right.domain), privateData });
+    return { client: new RdmaClientTransport(left, { pd: left.domain, pool: new FakePool(left.domain) }), server };
+  });
+}
+
+/** Over loopback, with a device of its own for each connection. */
+function overLoopback(kind: "tcp" | "rdma", crc: boolean): Connect {
+  return async (serve) => {
+    const device = Device.open();
+    const pd = device.allocateProtectionDomain();
+    const pool = new BufferPool(pd);
+    const memory = { pd, pool, crc };
+    const servers: ServerTransport[] = [];
+    const onReady = (transport: ServerTransport) => {
+      servers.push(transport);
+      serve(transport);
+    };
+    const listener = device.listen({
+      port: 0,
+      onRequest: (request) => void acceptRdma(request, { ...memory, onReady }),
+      onStream: (stream) => onReady(acceptTcp(stream, memory)),
+    });
+    const where = { hostname: "127.0.0.1", port: listener.port, ...memory };
+    const client = await (kind === "rdma" ? connectRdma(device, where) : connectTcp(device, where));
+    client.closed.then(async () => {
+      for (const server of servers) await server.closed;
+      await listener.close();
+      await device.close();
+      pool[Symbol.dispose]();
+    });
+    return client;
+  };
+}
+transports["tcp over loopback"] = overLoopback("tcp", false);
+transports["rdma over loopback"] = overLoopback("rdma", false);
+transports["rdma over loopback, CRC"] = overLoopback("rdma", true);
 
 const { PUT, GET, SUM, FAIL, WHO } = STORE.procedures;
 
@@ -34,14 +91,12 @@ for (const [name, connect] of Object.entries(transports)) {
   const withClient = async (body: (client: RpcClient, store: Store) => Promise<void>): Promise<void> => {
     const store = new Store();
     const dispatcher = new RpcServer({ services: [service(STORE, store.handlers)], replyCache: new ReplyCache() });
-    const { client, server } = await connect();
-    dispatcher.serve(server);
+    const client = await connect((server) => dispatcher.serve(server));
     try {
       await body(new RpcClient(client, { program: STORE }), store);
     } finally {
       await client.close();
     }
-    await server.closed;
   };
   const file = new TextEncoder().encode("a file");
 
@@ -113,6 +168,7 @@ for (const [name, connect] of Object.entries(transports)) {
 
   Deno.test(`${name}: an aborted call rejects with the reason, the others go on`, () =>
     withClient(async (client, store) => {
+      await client.ping(); // RDMA: one credit until the first reply
       const { promise, resolve } = Promise.withResolvers<void>();
       store.wait = promise;
       const controller = new AbortController();
@@ -120,14 +176,15 @@ for (const [name, connect] of Object.entries(transports)) {
       const aborted = assertRejects(() => client.call(PUT, put, { signal: controller.signal }), Error, "enough");
       await client.ping();
       controller.abort(new Error("enough"));
-      await aborted;
       resolve();
+      await aborted;
       assertEquals(await client.call(PUT, put), 20_000);
       await assertRejects(() => client.call(PUT, put, { signal: controller.signal }), Error, "enough");
     }));
 
   Deno.test(`${name}: the end of the connection ends every call`, () =>
     withClient(async (client, store) => {
+      await client.ping();
       store.wait = new Promise(() => {});
       const calls = Array.from({ length: 50 }, (_, i) =>
         client.call(PUT, { name: Uint8Array.of(i), data: [], after: 0 }));

@@ -14,6 +14,7 @@ import type { Bulk, ClientTransport, RpcRequest, RpcResponse } from "../transpor
 import { MsgType, peekMessage } from "../wire/rpc_message.ts";
 import { XdrWriter } from "../xdr/xdr_writer.ts";
 import {
+  ABORT_GRACE_MS,
   type BulkPool,
   type ByteStream,
   plainMemory,
@@ -33,6 +34,8 @@ export interface TcpClientOptions {
   pool?: BulkPool;
   /** The longest record taken. */
   recordBytesMax?: number;
+  /** How long an aborted call waits for work on its memory to end before the connection is given up, milliseconds. */
+  abortGraceMs?: number;
 }
 
 /** A call under way. Its memory is free only when its `send` is done and nothing is being received into it. */
@@ -47,7 +50,7 @@ interface Pending {
   aborted?: { reason: unknown };
   /** What is left to do with a reply that came before the call had been sent. */
   whenSent?: () => void;
-  /** Stops listening to the signal. */
+  /** Stops listening to the signal, or waiting after it. */
   forgetSignal(): void;
 }
 
@@ -70,6 +73,7 @@ export class TcpClientTransport implements ClientTransport {
 
   readonly #stream: ByteStream;
   readonly #pool: BulkPool;
+  readonly #abortGraceMs: number;
   readonly #calls = new CallTable<Pending>();
   readonly #receiver: RecordReceiver;
   readonly #buffers = new SmallBuffers();
@@ -84,6 +88,7 @@ export class TcpClientTransport implements ClientTransport {
   constructor(stream: ByteStream, options: TcpClientOptions = {}) {
     this.#stream = stream;
     this.#pool = options.pool ?? plainMemory;
+    this.#abortGraceMs = options.abortGraceMs ?? ABORT_GRACE_MS;
     this.#receiver = new RecordReceiver(stream, {
       bytesMax: options.recordBytesMax,
       sink: {
@@ -109,14 +114,11 @@ export class TcpClientTransport implements ClientTransport {
     return new Promise((resolve, reject) => {
       if (this.#error !== undefined || this.#isClosing) throw this.#lost();
       signal?.throwIfAborted();
-      const xid = this.#calls.nextXid();
+      const xid = request.xid ?? this.#calls.nextXid();
       const pieces = recordPieces(this.#writer, encodeCall(this.#writer, xid, request));
       const call: Pending = { request, resolve, reject, isSent: false, isPlacing: false, forgetSignal: () => {} };
       if (signal !== undefined) {
-        const abort = () => {
-          call.aborted = { reason: signal.reason };
-          settleAborted(call);
-        };
+        const abort = () => this.#abort(call, signal.reason);
         signal.addEventListener("abort", abort, { once: true });
         call.forgetSignal = () => signal.removeEventListener("abort", abort);
       }
@@ -148,6 +150,14 @@ export class TcpClientTransport implements ClientTransport {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #abort(call: Pending, reason: unknown): void {
+    call.aborted = { reason };
+    if (settleAborted(call)) return;
+    const giveUp = () => this.#fail(new ProtocolError("ConnectionLost", "given up for the sake of an aborted call"));
+    const timer = setTimeout(giveUp, this.#abortGraceMs);
+    call.forgetSignal = () => clearTimeout(timer);
   }
 
   #lost(): Error {
@@ -291,7 +301,6 @@ export class TcpClientTransport implements ClientTransport {
       return this.#fail(new ProtocolError("UnknownXid", `a reply to xid ${start.xid}, which was not asked`));
     }
     this.#receiver.next();
-    call.forgetSignal();
     if (call.request.placement !== undefined && --this.#placements === 0) this.#headBytesMax = 0;
     const settle = () => settleCall(call, { message, placedBytes, release });
     if (call.isSent) settle();
@@ -304,6 +313,7 @@ function settleCall(
   call: Pending,
   { message, placedBytes, release }: { message: Uint8Array; placedBytes?: number; release: () => void },
 ): void {
+  call.forgetSignal();
   try {
     if (call.aborted !== undefined) throw call.aborted.reason;
     const reply = decodeReply(message);
@@ -315,11 +325,12 @@ function settleCall(
   }
 }
 
-/** Rejects an aborted call as soon as its memory is free. Its reply, if it comes, finds it in the table and is dropped. */
-function settleAborted(call: Pending): void {
-  if (call.aborted === undefined || !call.isSent || call.isPlacing) return;
+/** Rejects an aborted call once its memory is free. Its reply, if it comes, finds it in the table and is dropped. */
+function settleAborted(call: Pending): boolean {
+  if (call.aborted === undefined || !call.isSent || call.isPlacing) return false;
   call.forgetSignal();
   call.reject(call.aborted.reason);
+  return true;
 }
 
 /** The results behind a reply's header as far as both are there; `undefined` for a refusal, or where the header is cut or malformed. */

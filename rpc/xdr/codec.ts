@@ -23,6 +23,8 @@ import { XdrWriter } from "./xdr_writer.ts";
 export interface XdrType<T> {
   /** The most bytes that a value takes in the stream, contents of bulk items not counted. May be `Infinity`. */
   readonly bytesMax: number;
+  /** The most bytes of bulk contents that a value has beside the stream; 0 where it is left out. */
+  readonly bulkBytesMax?: number;
   /** Writes a value. Throws `RangeError` or `TypeError` where it is not one of the type's. */
   encode(writer: XdrWriter, value: T): void;
   /** Reads a value. Throws `WireError`. Opaque values are views into what is read. */
@@ -229,6 +231,7 @@ export function list<T>(entry: XdrType<T>, max: number): XdrType<T[]> {
 export function optional<T>(type: XdrType<T>): XdrType<T | undefined> {
   return {
     bytesMax: 4 + type.bytesMax,
+    bulkBytesMax: type.bulkBytesMax,
     encode(writer, value): void {
       writer.bool(value !== undefined);
       if (value !== undefined) type.encode(writer, value);
@@ -247,6 +250,7 @@ export function struct<F extends XdrFields>(fields: F): XdrType<InferFields<F>> 
   const count = names.length;
   return {
     bytesMax: types.reduce((sum, type) => sum + type.bytesMax, 0),
+    bulkBytesMax: types.reduce((sum, type) => sum + (type.bulkBytesMax ?? 0), 0),
     encode(writer, value): void {
       const values = value as Record<string, unknown>;
       for (let i = 0; i < count; i++) types[i].encode(writer, values[names[i]]);
@@ -298,9 +302,10 @@ export function union<N extends string, D extends number, C extends XdrCases, R 
 ): XdrType<InferUnion<N, D, C, R>> {
   const arms = new Map<number, XdrType<unknown>>();
   for (const [key, arm] of Object.entries(cases)) arms.set(Number(key), arm);
-  const sizes = [...arms.values(), ...(otherwise === undefined ? [] : [otherwise])].map((arm) => arm.bytesMax);
+  const all = [...arms.values(), ...(otherwise === undefined ? [] : [otherwise])];
   return {
-    bytesMax: type.bytesMax + Math.max(0, ...sizes),
+    bytesMax: type.bytesMax + Math.max(0, ...all.map((arm) => arm.bytesMax)),
+    bulkBytesMax: Math.max(0, ...all.map((arm) => arm.bulkBytesMax ?? 0)),
     encode(writer, value): void {
       const fields = value as Record<string, unknown>;
       const chosen = fields[discriminant] as D;
@@ -326,6 +331,7 @@ export function union<N extends string, D extends number, C extends XdrCases, R 
 export function bulk(max: number): XdrType<readonly Uint8Array[]> {
   return {
     bytesMax: 4,
+    bulkBytesMax: max,
     encode: (writer, pieces) => writer.bulk(pieces, max),
     decode: (reader) => reader.bulk(max),
   };

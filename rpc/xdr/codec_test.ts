@@ -96,6 +96,9 @@ Deno.test("bounds: the most bytes that a type can take", () => {
   assertEquals(list(point, 10).bytesMax, 4 + 10 * 12);
   assertEquals(array(voidType, Infinity).bytesMax, 4);
   assertEquals(opaqueFixed(5).bytesMax, 8);
+  assertEquals(write.bulkBytesMax, 1 << 20);
+  assertEquals(union("kind", uint32, { 1: write }, optional(around)).bulkBytesMax, 1 << 20);
+  assertEquals(shape.bulkBytesMax, 0);
 });
 
 Deno.test("values out of range are refused when decoding", () => {

@@ -16,8 +16,8 @@ export interface XdrReaderOptions {
    */
   inserted?: { position: number; data: Uint8Array };
   /**
-   * Where the first bulk item's contents are to be found: `length` bytes were already placed into `into` and are missing from
-   * the stream; or, with `length` undefined, they are in the stream and are copied to `into`.
+   * Where the first bulk item's contents are to be found: `length` bytes, perhaps with padding, were already placed into `into` and are missing
+   * from the stream; or, with `length` undefined, they are in the stream and are copied to `into`.
    */
   placed?: { into: Uint8Array; length?: number };
 }
@@ -138,7 +138,7 @@ export class XdrReader {
         placed.into.set(piece, at);
         at += piece.byteLength;
       }
-    } else if (placed.length !== length) {
+    } else if (placed.length !== length && placed.length !== length + (-length & 3)) {
       throw this.fault(`${placed.length} bytes were placed where the results speak of ${length}`, 4);
     }
     return length === 0 ? [] : [placed.into.subarray(0, length)];
