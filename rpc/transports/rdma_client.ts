@@ -202,7 +202,7 @@ export class RdmaClientTransport implements ClientTransport {
     for (const call of this.#queue) {
       if (this.#isEnded || !this.#credits.take()) return;
       this.#queue.delete(call);
-      const xid = this.#calls.nextXid();
+      const xid = call.request.xid ?? this.#calls.nextXid();
       try {
         this.#start(call, xid);
       } catch (error) {

@@ -15,7 +15,6 @@ import {
   NFS3_COOKIEVERFSIZE,
   NfsError,
   nfsstat3,
-  type post_op_attr,
   type READDIR3args,
   type READDIR3resfail,
   type READDIR3resok,
@@ -36,16 +35,16 @@ const ENTRY_PLUS_FLAGS_BYTES = 4 + 4;
 /** READDIR (RFC 1813 §3.3.16). */
 export const READDIR: Operation<READDIR3args, READDIR3resok, READDIR3resfail> = {
   *ok(args, call) {
-    const listing = yield* openListing(args, { call, bytesMax: args.count });
-    const room = listing.room;
-    const fetched = yield* fetch(args, { call, attributes: false, entriesMax: Math.floor(room / (ENTRY_BYTES + 4)) });
-    const count = fitting(fetched.entries, (entry) => [entryBytes(entry)], [room]);
+    const room = roomFor(args.count);
+    const entriesMax = Math.floor(room / (ENTRY_BYTES + 4));
+    const { entries, ...listing } = yield* list(args, { call, withAttributes: false, entriesMax });
+    const count = fitting(entries, (entry) => [entryBytes(entry)], [room]);
     return {
       dir_attributes: listing.attributes,
       cookieverf: listing.verifier,
       reply: {
-        entries: fetched.entries.slice(0, count).map(({ name, fileid, cookie }) => ({ name, fileid, cookie })),
-        eof: fetched.eof && count === fetched.entries.length,
+        entries: entries.slice(0, count).map(({ name, fileid, cookie }) => ({ name, fileid, cookie })),
+        eof: listing.eof && count === entries.length,
       },
     };
   },
@@ -55,20 +54,19 @@ export const READDIR: Operation<READDIR3args, READDIR3resok, READDIR3resfail> = 
 /** READDIRPLUS (RFC 1813 §3.3.17). `dircount` bounds the entries without attributes and handles, `maxcount` the whole `resok`. */
 export const READDIRPLUS: Operation<READDIRPLUS3args, READDIRPLUS3resok, READDIR3resfail> = {
   *ok(args, call) {
-    const { room, attributes, verifier } = yield* openListing(args, { call, bytesMax: args.maxcount });
+    const room = roomFor(args.maxcount);
     const dirRoom = args.dircount;
     // Handles of one file system are mostly of one length; where one is not, fewer or more entries than that are fetched.
     const plusBytes = ENTRY_BYTES + 4 + ENTRY_PLUS_FLAGS_BYTES + fattr3.bytesMax + 4 + padded(args.dir.byteLength);
     const entriesMax = Math.min(Math.ceil(room / plusBytes), Math.floor(dirRoom / (ENTRY_BYTES + 4)));
-    const fetched = yield* fetch(args, { call, attributes: true, entriesMax });
-    const sizes = (entry: DirectoryEntry): number[] => [entryPlusBytes(entry), entryBytes(entry)];
-    const count = fitting(fetched.entries, sizes, [room, dirRoom]);
+    const { entries, ...listing } = yield* list(args, { call, withAttributes: true, entriesMax });
+    const count = fitting(entries, (entry) => [entryPlusBytes(entry), entryBytes(entry)], [room, dirRoom]);
     return {
-      dir_attributes: attributes,
-      cookieverf: verifier,
+      dir_attributes: listing.attributes,
+      cookieverf: listing.verifier,
       reply: {
-        entries: fetched.entries.slice(0, count).map(toEntryPlus),
-        eof: fetched.eof && count === fetched.entries.length,
+        entries: entries.slice(0, count).map(toEntryPlus),
+        eof: listing.eof && count === entries.length,
       },
     };
   },
@@ -87,45 +85,44 @@ export function entryPlusBytes(entry: DirectoryEntry): number {
     (found === undefined ? 0 : fattr3.bytesMax + 4 + padded(found.handle.byteLength));
 }
 
-/** Bytes of a `resok` without entries: attributes, verifier, the end of the list, `eof`. */
-export function listingBytes(attributes: post_op_attr): number {
-  return 4 + (attributes === undefined ? 0 : fattr3.bytesMax) + NFS3_COOKIEVERFSIZE + 4 + 4;
+/** A `resok` without entries: attributes, verifier, the end of the list, `eof`. */
+const LISTING_BYTES = 4 + fattr3.bytesMax + NFS3_COOKIEVERFSIZE + 4 + 4;
+
+/** Bytes that are left for entries. @throws {NfsError} NFS3ERR_TOOSMALL */
+function roomFor(bytesMax: number): number {
+  const room = Math.min(bytesMax, DIRECTORY_BYTES_MAX) - LISTING_BYTES;
+  if (room < 0) throw new NfsError(nfsstat3.NFS3ERR_TOOSMALL);
+  return room;
 }
 
-/** What a listing begins with, and the bytes that are left for entries. */
+/** Entries of a directory, and what else a reply tells of it. */
 interface Listing {
-  attributes: post_op_attr;
+  entries: DirectoryEntry[];
+  eof: boolean;
+  attributes: fattr3;
   verifier: cookieverf3;
-  room: number;
 }
 
-function* openListing(
+function* list(
   { dir, cookie, cookieverf }: { dir: Uint8Array; cookie: bigint; cookieverf: cookieverf3 },
-  { call, bytesMax }: { call: NfsCall; bytesMax: number },
+  { call, withAttributes, entriesMax }: { call: NfsCall; withAttributes: boolean; entriesMax: number },
 ): Steps<Listing> {
+  // One at least, to learn whether there is any that does not fit.
+  const options = { cookie, attributes: withAttributes, entriesMax: Math.min(Math.max(entriesMax, 1), ENTRIES_MAX) };
+  const { entries, eof } = yield* readDirectory(dir, options, call);
   const attributes = toFattr3(yield* wait(call.fileSystem.getAttributes(dir, call.as)));
   const verifier = verifierOf(attributes.fsid);
   if (cookie !== 0n && !verifier.every((byte, i) => byte === cookieverf[i])) {
     throw new NfsError(nfsstat3.NFS3ERR_BAD_COOKIE, "the cookie is another file system's");
   }
-  const room = Math.min(bytesMax, DIRECTORY_BYTES_MAX) - listingBytes(attributes);
-  if (room < 0) throw new NfsError(nfsstat3.NFS3ERR_TOOSMALL);
-  return { attributes, verifier, room };
+  return { entries, eof, attributes, verifier };
 }
 
-/** Backends' cookies stay good while a directory changes, so that the verifier only tells file systems apart. */
-function verifierOf(fsid: bigint): cookieverf3 {
-  const verifier = new Uint8Array(NFS3_COOKIEVERFSIZE);
-  new DataView(verifier.buffer).setBigUint64(0, fsid);
-  return verifier;
-}
-
-function* fetch(
-  { dir, cookie }: { dir: Uint8Array; cookie: bigint },
-  { call, attributes, entriesMax }: { call: NfsCall; attributes: boolean; entriesMax: number },
+function* readDirectory(
+  dir: Uint8Array,
+  options: { cookie: bigint; entriesMax: number; attributes: boolean },
+  call: NfsCall,
 ): Steps<{ entries: DirectoryEntry[]; eof: boolean }> {
-  // One at least, to learn whether there is any that does not fit.
-  const options = { cookie, attributes, entriesMax: Math.min(Math.max(entriesMax, 1), ENTRIES_MAX) };
   try {
     return yield* wait(call.fileSystem.readDirectory(dir, options, call.as));
   } catch (error) {
@@ -134,6 +131,13 @@ function* fetch(
     }
     throw error;
   }
+}
+
+/** Backends' cookies stay good while a directory changes, so that the verifier only tells file systems apart. */
+function verifierOf(fsid: bigint): cookieverf3 {
+  const verifier = new Uint8Array(NFS3_COOKIEVERFSIZE);
+  new DataView(verifier.buffer).setBigUint64(0, fsid);
+  return verifier;
 }
 
 /** How many entries fit each of the rooms. @throws {NfsError} NFS3ERR_TOOSMALL where there are some and none does. */

@@ -62,10 +62,14 @@ function* find(path: Uint8Array, { path: exportPath, fileSystem }: Export): Step
   return directory;
 }
 
-/** The names that lead from an export's root to a path. Empty ones and "." lead nowhere and are left out; ".." is refused. */
+/**
+ * The names that lead from an export's root to a path. Empty ones and "." lead nowhere and are left out; ".." is refused. An empty
+ * path is "/": libnfs asks for it, and the Linux server takes it so.
+ */
 function namesBelow(path: Uint8Array, exportPath: string): Uint8Array[] {
   const names = split(path);
-  if (path[0] !== SLASH || path.includes(0) || names.some((name) => sameBytes(name, DOT_DOT))) {
+  const isAbsolute = path.byteLength === 0 || path[0] === SLASH;
+  if (!isAbsolute || path.includes(0) || names.some((name) => sameBytes(name, DOT_DOT))) {
     throw new MountError(mountstat3.MNT3ERR_INVAL);
   }
   for (const expected of split(utf8.encode(exportPath))) {

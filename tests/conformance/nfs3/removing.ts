@@ -149,6 +149,8 @@ function testRights(subject: Subject): void {
   nfsTest({ subject, name: "nothing is taken from another one's directory" }, async ({ alice, bob, root }) => {
     const directory = await alice.directory(root, "d");
     const file = await alice.file(directory, "f");
+    // A file that one may not write cannot be linked to either, where the kernel protects hard links.
+    ok(await alice.setattr(file, { mode: 0o666 }));
     await alice.directory(directory, "e");
     const all = async (caller: Caller, dir: Uint8Array): Promise<void> => {
       fails(await caller.call("REMOVE", { object: at(dir, "f") }), nfsstat3.NFS3ERR_ACCES);

@@ -1,0 +1,87 @@
+/**
+ * The whole server, on a socket with a local directory or the in-memory backend behind it, as a subject of the NFSv3 conformance tests.
+ *
+ * @module
+ */
+import { BufferPool, Device } from "../../../rdma/mod.ts";
+import { type ClientTransport, connectRdma, connectTcp } from "../../../rpc/mod.ts";
+import { type NfsServer, serve } from "../../../server/mod.ts";
+import { MemoryFileSystem } from "../../../storage/backend/memory.ts";
+import type { ServerChoices, ServerUnderTest, Subject } from "./subject.ts";
+
+/** What is behind the server. */
+export type Backend = "memory" | "local directory";
+
+/** Whether a local directory acts with the callers' identities: it does so for the superuser only. */
+const IS_SUPERUSER = Deno.uid() === 0;
+
+/** A server on 127.0.0.1. Each one opened has a directory of its own. */
+export function servedSubject(options: { proto: "tcp" | "rdma"; backend: Backend }): Subject {
+  return {
+    name: `${options.backend} over ${options.proto}`,
+    enforcesCredentials: options.backend === "memory" || IS_SUPERUSER,
+    async open(choices) {
+      const server = new ServedDirectory(options.proto);
+      await server.start(options.backend, choices);
+      return server;
+    },
+  };
+}
+
+class ServedDirectory implements ServerUnderTest {
+  readonly #proto: "tcp" | "rdma";
+  readonly #device = Device.open();
+  readonly #pd = this.#device.allocateProtectionDomain();
+  readonly #pool = new BufferPool(this.#pd);
+  readonly #temporary = Deno.makeTempDirSync({ prefix: "weft_conformance_" });
+  #fileSystem: MemoryFileSystem | undefined;
+  #server: NfsServer | undefined;
+  readonly #transports: ClientTransport[] = [];
+  readonly #faults: unknown[] = [];
+
+  constructor(proto: "tcp" | "rdma") {
+    this.#proto = proto;
+  }
+
+  async start(backend: Backend, choices: ServerChoices): Promise<void> {
+    if (backend === "memory") this.#fileSystem = new MemoryFileSystem();
+    else Deno.mkdirSync(`${this.#temporary}/export`);
+    await this.#serve(choices);
+  }
+
+  async connect(): Promise<ClientTransport> {
+    const { hostname, port } = this.#server!;
+    const connect = this.#proto === "tcp" ? connectTcp : connectRdma;
+    const transport = await connect(this.#device, { hostname, port, pd: this.#pd, pool: this.#pool });
+    this.#transports.push(transport);
+    return transport;
+  }
+
+  async restart(choices: ServerChoices): Promise<void> {
+    await this.#server?.close();
+    await this.#serve(choices);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const transport of this.#transports) await transport.close();
+    await this.#server?.close();
+    this.#pool[Symbol.dispose]();
+    await this.#device.close();
+    await Deno.remove(this.#temporary, { recursive: true });
+    const faults = this.#faults.filter((error) => (error as Error).name !== "WireError");
+    if (faults.length > 0) throw new AggregateError(faults, "the server reported faults of its own");
+  }
+
+  async #serve(choices: ServerChoices): Promise<void> {
+    const what = this.#fileSystem === undefined
+      ? { directory: `${this.#temporary}/export`, stateDirectory: `${this.#temporary}/state` }
+      : { fileSystem: this.#fileSystem };
+    this.#server = await serve({
+      ...choices,
+      ...what,
+      rootSquash: choices.rootSquash ?? false,
+      port: 0,
+      onError: (error) => this.#faults.push(error),
+    });
+  }
+}
