@@ -61,6 +61,11 @@ export function codeOfStatus(error: NfsError): ErrorCode {
   return Object.hasOwn(systemErrors, name) ? name as ErrorCode : otherNames[name] ?? "EIO";
 }
 
+/** Whether a `code` is one of those described here. */
+export function isKnownCode(code: string): code is ErrorCode {
+  return Object.hasOwn(systemErrors, code);
+}
+
 /** Text of a system error, as `strerror` has it. */
 export function describeCode(code: ErrorCode): string {
   return systemErrors[code].text;

@@ -102,11 +102,14 @@ export class NfsFile implements Disposable, AsyncDisposable {
     });
   }
 
-  /** Writes all of `p` at an offset, leaving the position alone; any number may be under way, in places of their own. */
+  /**
+   * Writes all of `p` at an offset, leaving the position alone; on stable storage when this resolves. Any number may be under way,
+   * in places of their own.
+   */
   async writeAt(p: Uint8Array, offset: number | bigint): Promise<number> {
     return await this.#run(async (call) => {
       this.#expectWritable();
-      await this.#write(p, toOffset(offset), call);
+      await this.#writeStable(p, toOffset(offset), call);
       return p.byteLength;
     });
   }
@@ -262,7 +265,14 @@ export class NfsFile implements Disposable, AsyncDisposable {
       await this.#makeRoom(call);
     } else if (!this.#session.options.writeThrough) {
       await this.#uncommitted.write({ offset, data: p }, call);
-    } else if (p.byteLength <= this.#file.writeBytesMax) {
+    } else {
+      await this.#writeStable(p, offset, call);
+    }
+  }
+
+  async #writeStable(p: Uint8Array, offset: bigint, call: Options): Promise<void> {
+    if (p.byteLength === 0) return;
+    if (p.byteLength <= this.#file.writeBytesMax) {
       await writeRange(this.#file, { offset, data: p, stable: true }, call);
       this.#uncommitted.supersede({ offset, length: p.byteLength });
     } else {

@@ -82,6 +82,8 @@ export interface MountedExport {
   directory: string;
   /** The way on from there. */
   path: string;
+  /** Everything that the server exports, as far as it tells. */
+  exports: string[];
 }
 
 /**
@@ -92,11 +94,12 @@ export async function mountExport(url: NfsUrl, options: MountOptions = {}): Prom
   return await connect(url, options, async (client, mounts, call) => {
     const parts = splitPath(url.path);
     const above = parts.map((_, at) => `/${parts.slice(0, parts.length - at - 1).join("/")}`);
-    const exported = findExport(await mounts.exports(call).catch(() => []), url.path);
+    const exports = await mounts.exports(call).catch((): string[] => []);
+    const exported = findExport(exports, url.path);
     const candidates = exported === undefined ? [`/${parts.join("/")}`, ...above] : [exported.directory];
     const { handle, directory, rest } = await findRoot(mounts, url.path, { candidates, call });
     const node = { handle, attributes: await client.getAttributes(handle, call) };
-    return { node, directory, result: (fs) => ({ fs, directory, path: rest }) };
+    return { node, directory, result: (fs) => ({ fs, directory, path: rest, exports }) };
   });
 }
 
