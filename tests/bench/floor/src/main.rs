@@ -1,8 +1,8 @@
 //! The floor: what a plain program gets from a loopback TCP socket, in the same run as our own figures.
 //!
 //! `weft-floor serve [--core N]` prints its port and serves one connection after the other.
-//! `weft-floor run PORT KIND SIZE COUNT [--core N] [--congestion NAME]` prints one line of JSON. KIND is `block` or `poll` (ping-pong of
-//! SIZE bytes, both ends blocking or busy-polling) or `stream` (COUNT messages of SIZE bytes one way, each received into place by one
+//! `weft-floor run PORT KIND SIZE COUNT [--core N] [--congestion NAME] [--gap MS]` prints one line of JSON. KIND is `block` or `poll`
+//! (ping-pong of SIZE bytes, both ends blocking or busy-polling; with a gap both ends are asleep before each round) or `stream` (COUNT messages of SIZE bytes one way, each received into place by one
 //! `recv` with MSG_WAITALL).
 
 mod socket;
@@ -10,7 +10,7 @@ mod socket;
 use socket::{pin_to_core, Socket};
 use std::io::{self, Error, ErrorKind};
 use std::net::{TcpListener, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The largest message that a peer may ask for.
 const SIZE_MAX: u64 = 64 << 20;
@@ -77,7 +77,8 @@ fn main() {
 }
 
 fn usage() -> Error {
-    let text = "usage: serve [--core N] | run PORT block|poll|stream SIZE COUNT [--core N] [--congestion NAME]";
+    let text =
+        "usage: serve [--core N] | run PORT block|poll|stream SIZE COUNT [--core N] [--congestion NAME] [--gap MS]";
     Error::new(ErrorKind::InvalidInput, text)
 }
 
@@ -150,7 +151,8 @@ fn run(words: &[&str]) -> io::Result<()> {
     if kind == Kind::Stream {
         stream(&socket, order)
     } else {
-        ping_pong(&socket, order)
+        let gap = option(words, "--gap").map_or(Ok(0), |text| number(Some(text)))?;
+        ping_pong(&socket, order, Duration::from_millis(gap))
     }
 }
 
@@ -168,10 +170,13 @@ fn stream(socket: &Socket, order: Order) -> io::Result<()> {
     Ok(())
 }
 
-fn ping_pong(socket: &Socket, order: Order) -> io::Result<()> {
+fn ping_pong(socket: &Socket, order: Order, gap: Duration) -> io::Result<()> {
     let mut buffer = vec![0; order.size];
     let mut micros = Vec::with_capacity(order.count as usize);
     for _ in 0..order.count {
+        if !gap.is_zero() {
+            std::thread::sleep(gap);
+        }
         let started = Instant::now();
         socket.send(&buffer)?;
         match order.kind {

@@ -1,0 +1,100 @@
+/**
+ * Files by NFS from our own server: the client library, and `weft cp` beside libnfs's `nfs-cp`.
+ *
+ * @module
+ */
+import { ROOT } from "../../rdma/_ffi/build.ts";
+import { findExecutable } from "../../rdma/_ffi/toolchain.ts";
+import { freePort, waitForPort } from "../weft_server.ts";
+import type { FilesFigures } from "./files_client.ts";
+import { deno, pinned, runForJson } from "./processes.ts";
+
+/** What one round gives. */
+export interface CopyFigures extends FilesFigures {
+  /** `weft cp` of the file from the server to a local one, s. */
+  weftCopyIn: number;
+  /** `weft cp` the other way, s. */
+  weftCopyOut: number;
+  /** `nfs-cp` over TCP, s; absent where it is not installed. */
+  nfsCopyIn?: number;
+  nfsCopyOut?: number;
+}
+
+const FILE_BYTES = 1024 ** 3;
+
+/** A served directory with a file of 1 GiB, all of it in memory. */
+export class Files implements AsyncDisposable {
+  private constructor(
+    readonly directory: string,
+    readonly server: Deno.ChildProcess,
+    readonly port: number,
+    readonly nfsCopy: string | undefined,
+  ) {}
+
+  /** Starts the server. */
+  static async start(): Promise<Files> {
+    const inMemory = await Deno.stat("/dev/shm").then(() => "/dev/shm", () => undefined);
+    const directory = await Deno.makeTempDir({ dir: inMemory, prefix: "weft-bench-" });
+    await Deno.mkdir(`${directory}/export`);
+    {
+      using file = await Deno.open(`${directory}/export/big`, { write: true, create: true });
+      const piece = new Uint8Array(16 * 1024 * 1024).fill(0x5a);
+      for (let at = 0; at < FILE_BYTES; at += piece.byteLength) {
+        for (let written = 0; written < piece.byteLength;) written += await file.write(piece.subarray(written));
+      }
+    }
+    const port = freePort();
+    const [command, ...args] = pinned(
+      "server",
+      ...deno("main.ts", "serve", `${directory}/export`, "--listen", `127.0.0.1:${port}`, "--no-root-squash"),
+    );
+    const server = new Deno.Command(command, { args, cwd: ROOT, stdin: "null", stdout: "null", stderr: "inherit" })
+      .spawn();
+    await waitForPort(port);
+    return new Files(directory, server, port, await findExecutable("nfs-cp"));
+  }
+
+  /** Takes one round. */
+  async measure(): Promise<CopyFigures> {
+    const url = `nfs://127.0.0.1:${this.port}`;
+    const libraryUrl = `${url}/?proto=rdma`;
+    const figures = await runForJson<FilesFigures>(
+      pinned("client", ...deno("tests/bench/files_client.ts", libraryUrl, "big", String(FILE_BYTES))),
+    );
+    const copy: CopyFigures = {
+      ...figures,
+      weftCopyIn: await this.#copy(...deno("main.ts", "cp", `${url}/big`, this.#local)),
+      weftCopyOut: await this.#copy(...deno("main.ts", "cp", this.#local, `${url}/copy`)),
+    };
+    if (this.nfsCopy !== undefined) {
+      const file = (name: string) => `nfs://127.0.0.1/${name}?nfsport=${this.port}&mountport=${this.port}`;
+      copy.nfsCopyIn = await this.#copy(this.nfsCopy, file("big"), this.#local);
+      copy.nfsCopyOut = await this.#copy(this.nfsCopy, this.#local, file("copy"));
+    }
+    return copy;
+  }
+
+  get #local(): string {
+    return `${this.directory}/local`;
+  }
+
+  /** Seconds that a copying program takes from its start to its end. */
+  async #copy(...command: string[]): Promise<number> {
+    const [program, ...args] = pinned("client", ...command);
+    const started = performance.now();
+    const { success, stdout, stderr } = await new Deno.Command(program, { args, cwd: ROOT, stdin: "null" }).output();
+    const seconds = (performance.now() - started) / 1000;
+    if (!success) {
+      throw new Error(
+        `${command.join(" ")} failed:\n${new TextDecoder().decode(stdout)}${new TextDecoder().decode(stderr)}`,
+      );
+    }
+    return seconds;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.server.kill("SIGINT");
+    await this.server.status;
+    await Deno.remove(this.directory, { recursive: true });
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * The measuring end of the verbs' benchmark: `verbs_client.ts PORT`. Prints one line of JSON, a {@linkcode VerbsFigures}.
+ *
+ * @module
+ */
+import { Device, type MemoryRegion, type ProtectionDomain, type QueuePair } from "../../rdma/mod.ts";
+import {
+  ASK_COUNTERS,
+  COLD_GAP_MS,
+  COLD_PINGS,
+  COUNTERS_BYTES,
+  PING_BYTES,
+  Purpose,
+  RECEIVES,
+  TRANSFER_BYTES,
+} from "./verbs_protocol.ts";
+
+/** What one round of the verbs gives. */
+export interface VerbsFigures {
+  /** RDMA Write of 1 MiB, GB/s. */
+  write: number;
+  writeCrc: number;
+  /** RDMA Read of 1 MiB, GB/s. */
+  read: number;
+  readCrc: number;
+  /** 64-byte Send there and back while both ends are hot, µs, median. */
+  hotRoundTrip: number;
+  hotRoundTripP99: number;
+  /** The same when both ends have gone to sleep in between. */
+  coldRoundTrip: number;
+  /** Payload bytes of transfers of 8 KiB and more that were copied in user space, both ends. */
+  bytesCopied: number;
+  /** Payload bytes that were received straight into place, both ends. */
+  bytesPlaced: number;
+}
+
+/** Transfers of a measurement, and how many are outstanding. */
+const TRANSFERS = 1536;
+const DEPTH = 16;
+const HOT_PINGS = 20_000;
+
+const device = Device.open();
+const port = Number(Deno.args[0]);
+
+/** A connection with receives posted, on which one ping at a time is under way. */
+class Pinger {
+  readonly #region: MemoryRegion;
+  #answered: ((slot: number) => void) | undefined;
+
+  constructor(readonly queuePair: QueuePair, readonly pd: ProtectionDomain) {
+    this.#region = pd.allocate((RECEIVES + 1) * PING_BYTES);
+    for (let slot = 0; slot < RECEIVES; slot++) this.#receive(slot);
+  }
+
+  #receive(slot: number): void {
+    const local = [{ region: this.#region, offset: slot * PING_BYTES, length: PING_BYTES }];
+    this.queuePair.postRecv(local, ({ status }) => {
+      if (status !== "success") return;
+      this.#receive(slot);
+      this.#answered?.(slot);
+    });
+  }
+
+  /** Calls back when the echo is there. */
+  ping(answered: (slot: number) => void, firstByte = 0): void {
+    this.#answered = answered;
+    this.#region.bytes[RECEIVES * PING_BYTES] = firstByte;
+    this.queuePair.postSend({
+      opcode: "send",
+      local: [{ region: this.#region, offset: RECEIVES * PING_BYTES, length: PING_BYTES }],
+    });
+  }
+
+  /** What the peer has counted. */
+  async peerCounters(): Promise<{ bytesPlaced: number; bytesStagedLarge: number }> {
+    const slot = await new Promise<number>((resolve) => this.ping(resolve, ASK_COUNTERS));
+    const view = new DataView(this.#region.bytes.slice(slot * PING_BYTES, slot * PING_BYTES + COUNTERS_BYTES).buffer);
+    return { bytesPlaced: view.getFloat64(0), bytesStagedLarge: view.getFloat64(8) };
+  }
+}
+
+async function connect(purpose: number, crc: boolean): Promise<{ queuePair: QueuePair; pinger: Pinger }> {
+  const pd = device.allocateProtectionDomain();
+  let pinger: Pinger | undefined;
+  const queuePair = await device.connect({
+    hostname: "127.0.0.1",
+    port,
+    pd,
+    crc,
+    privateData: Uint8Array.of(purpose),
+    onReady: (queuePair) => pinger = new Pinger(queuePair, pd),
+  });
+  queuePair.closed.then((error) => {
+    if (error === undefined) return;
+    console.error(error);
+    Deno.exit(1);
+  });
+  return { queuePair, pinger: pinger! };
+}
+
+/** Round trips one behind the other; sorted. */
+function pingHot(pinger: Pinger, count: number): Promise<number[]> {
+  const micros: number[] = [];
+  return new Promise((resolve) => {
+    let started = performance.now();
+    const next = () => {
+      const now = performance.now();
+      micros.push((now - started) * 1000);
+      if (micros.length === count) return resolve(micros.sort((a, b) => a - b));
+      started = now;
+      pinger.ping(next);
+    };
+    pinger.ping(next);
+  });
+}
+
+/** Round trips with pauses in which both ends go to sleep; sorted. */
+async function pingCold(pinger: Pinger, count: number): Promise<number[]> {
+  const micros: number[] = [];
+  for (let i = 0; i < count; i++) {
+    await new Promise((resolve) => setTimeout(resolve, COLD_GAP_MS));
+    const started = performance.now();
+    await new Promise((resolve) => pinger.ping(resolve));
+    micros.push((performance.now() - started) * 1000);
+  }
+  return micros.sort((a, b) => a - b);
+}
+
+/** GB/s of 1 MiB Writes or Reads, the last one known to have arrived. */
+async function transfer(
+  opcode: "write" | "read",
+  count: number,
+  crc: boolean,
+): Promise<{ rate: number; pinger: Pinger; close(): Promise<void> }> {
+  const { queuePair, pinger } = await connect(Purpose.Transfers, crc);
+  if (queuePair.crc !== crc) throw new Error(`asked for CRC ${crc}, got ${queuePair.crc}`);
+  const view = new DataView(queuePair.privateData.buffer, queuePair.privateData.byteOffset);
+  const remote = { stag: view.getUint32(0), address: view.getBigUint64(8) };
+  const region = pinger.pd.allocate(TRANSFER_BYTES);
+  region.bytes.fill(0x5a);
+  const local = [{ region, offset: 0, length: TRANSFER_BYTES }];
+  const run = (count: number) =>
+    new Promise<void>((resolve, reject) => {
+      let posted = 0;
+      let done = 0;
+      const post = () => {
+        posted++;
+        queuePair.postSend({ opcode, local, remote }, ({ status }) => {
+          if (status !== "success") return reject(new Error(`${opcode}: ${status}`));
+          if (++done === count) resolve();
+          else if (posted < count) post();
+        });
+      };
+      while (posted < Math.min(DEPTH, count)) post();
+    });
+  const flush = () => new Promise<void>((resolve) => pinger.ping(() => resolve()));
+  await run(64);
+  await flush();
+  const started = performance.now();
+  await run(count);
+  await flush();
+  const seconds = (performance.now() - started) / 1000;
+  return { rate: count * TRANSFER_BYTES / 1e9 / seconds, pinger, close: () => queuePair.close() };
+}
+
+async function rate(opcode: "write" | "read", crc: boolean): Promise<number> {
+  const { rate, close } = await transfer(opcode, TRANSFERS, crc);
+  await close();
+  return rate;
+}
+
+const figures: Partial<VerbsFigures> = {};
+const peer = await connect(Purpose.Pings, false);
+const before = await peer.pinger.peerCounters();
+figures.write = await rate("write", false);
+figures.writeCrc = await rate("write", true);
+figures.read = await rate("read", false);
+figures.readCrc = await rate("read", true);
+const after = await peer.pinger.peerCounters();
+const own = device.counters();
+figures.bytesCopied = after.bytesStagedLarge - before.bytesStagedLarge + own.bytesStagedLarge;
+figures.bytesPlaced = after.bytesPlaced - before.bytesPlaced + own.bytesPlaced;
+await pingHot(peer.pinger, 2000);
+const hot = await pingHot(peer.pinger, HOT_PINGS);
+figures.hotRoundTrip = hot[hot.length >> 1];
+figures.hotRoundTripP99 = hot[Math.floor(hot.length * 0.99)];
+const cold = await pingCold(peer.pinger, COLD_PINGS);
+figures.coldRoundTrip = cold[cold.length >> 1];
+await peer.queuePair.close();
+console.log(JSON.stringify(figures));
+await device.close();

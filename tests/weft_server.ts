@@ -1,0 +1,78 @@
+/**
+ * Our own server as a process of its own, for tests that look at it from outside.
+ *
+ * @module
+ */
+import { ROOT } from "../rdma/_ffi/build.ts";
+
+/** A running `weft serve`. */
+export class WeftServer implements AsyncDisposable {
+  #stopped?: Promise<Deno.CommandStatus>;
+
+  private constructor(
+    /** The directory that it exports as `/`. */
+    readonly directory: string,
+    readonly port: number,
+    readonly process: Deno.ChildProcess,
+  ) {}
+
+  /** Starts a server of a new directory on a free port of 127.0.0.1. */
+  static async start(): Promise<WeftServer> {
+    const directory = await Deno.makeTempDir({ prefix: "weft-export-" });
+    await Deno.chmod(directory, 0o777);
+    const port = freePort();
+    const process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", `${ROOT}/main.ts`, "serve", directory, "--listen", `127.0.0.1:${port}`, "--no-root-squash"],
+      env: { NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "null",
+      stderr: "inherit",
+    }).spawn();
+    const server = new WeftServer(directory, port, process);
+    await waitForPort(port);
+    return server;
+  }
+
+  /** How many descriptors it has open. */
+  async descriptors(): Promise<number> {
+    return (await Array.fromAsync(Deno.readDir(`/proc/${this.process.pid}/fd`))).length;
+  }
+
+  /** Asks it to drain and end, as Ctrl-C does. */
+  stop(): Promise<Deno.CommandStatus> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<Deno.CommandStatus> {
+    this.process.kill("SIGINT");
+    const timer = setTimeout(() => this.process.kill("SIGKILL"), 20_000);
+    const status = await this.process.status;
+    clearTimeout(timer);
+    return status;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop().catch(() => {}); // it may have ended by itself
+    await Deno.remove(this.directory, { recursive: true });
+  }
+}
+
+/** A TCP port of 127.0.0.1 that nobody listens on. */
+export function freePort(): number {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  listener.close();
+  return port;
+}
+
+/** Resolves when somebody listens on a port of 127.0.0.1. Rejects after 15 s. */
+export async function waitForPort(port: number): Promise<void> {
+  for (let tries = 0; tries < 150; tries++) {
+    const connection = await Deno.connect({ hostname: "127.0.0.1", port }).catch(() => undefined);
+    connection?.close();
+    if (connection !== undefined) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`nobody listens on port ${port} after 15 s`);
+}
