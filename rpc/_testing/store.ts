@@ -17,6 +17,7 @@ import {
   uint32,
   voidType,
 } from "../mod.ts";
+import { join } from "./bytes.ts";
 
 const DATA_BYTES_MAX = 1 << 20;
 
@@ -87,20 +88,4 @@ export class Store {
       return credential?.uid ?? 65534;
     },
   };
-}
-
-/** Bytes that differ from their neighbours. */
-export function pattern(length: number): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
-}
-
-/** The pieces of a bulk item in one. */
-export function join(pieces: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.byteLength, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.byteLength;
-  }
-  return whole;
 }

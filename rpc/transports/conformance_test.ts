@@ -1,6 +1,7 @@
 /** What every transport must do alike. */
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import { join, pattern, STORE, Store } from "../_testing/store.ts";
+import { join, pattern } from "../_testing/bytes.ts";
+import { STORE, Store } from "../_testing/store.ts";
 import { streamPair } from "../_testing/stream_pair.ts";
 import { FakePool, verbsPair } from "../_testing/verbs_pair.ts";
 import {

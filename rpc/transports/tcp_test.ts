@@ -1,6 +1,7 @@
 /** The TCP transport on its own terms: what is received where, and what peers may not do. */
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
-import { join, pattern, STORE, Store } from "../_testing/store.ts";
+import { join, pattern, words } from "../_testing/bytes.ts";
+import { STORE, Store } from "../_testing/store.ts";
 import { type FakeStream, streamPair } from "../_testing/stream_pair.ts";
 import { type Bulk, type IncomingCall, ProtocolError, RpcClient, RpcServer, service, WireError } from "../mod.ts";
 import { type BulkPool, FRAGMENTS_MAX } from "./byte_stream.ts";
@@ -56,12 +57,6 @@ function receive(stream: FakeStream, length: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     stream.receive([bytes], ({ status }) => status === "success" ? resolve(bytes) : reject(new Error(status)));
   });
-}
-
-function words(...values: number[]): Uint8Array {
-  const bytes = new Uint8Array(values.length * 4);
-  values.forEach((value, i) => new DataView(bytes.buffer).setUint32(i * 4, value));
-  return bytes;
 }
 
 const LAST = 0x80000000;

@@ -1,4 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { words } from "../_testing/bytes.ts";
 import { RpcError, WireError } from "../errors.ts";
 import { XdrReader, XdrWriter } from "../xdr/mod.ts";
 import {
@@ -27,12 +28,6 @@ function reply(header: ReplyHeader): Uint8Array {
   const writer = new XdrWriter();
   encodeReplyHeader(writer, header);
   return writer.finish().bytes;
-}
-
-function words(...values: number[]): Uint8Array {
-  const bytes = new Uint8Array(values.length * 4);
-  values.forEach((value, i) => new DataView(bytes.buffer).setUint32(i * 4, value));
-  return bytes;
 }
 
 const header: CallHeader = {
