@@ -186,24 +186,28 @@ impl Device {
         })
     }
 
-    /// One round over everything that is ready. `timeout_ms`: how long epoll may wait.
-    fn turn(&self, timeout_ms: i32) -> bool {
+    /// One round over everything that is ready. `timeout_ms`: how long epoll may wait, for the background thread alone.
+    fn turn(&self, timeout_ms: Option<i32>) -> bool {
         let mut moved = false;
         let pending = lock(&self.ready).len();
         for _ in 0..pending {
             let Some((conn, events)) = lock(&self.ready).pop_front() else { break };
             moved |= Self::run_guarded(&conn, events);
         }
-        let timeout_ms = if lock(&self.ready).is_empty() { timeout_ms } else { 0 };
+        // What has just run may have completed something: the caller must tell before it may sleep.
+        let wait = if pending == 0 && lock(&self.ready).is_empty() { timeout_ms.unwrap_or(0) } else { 0 };
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         self.counters.epoll_calls.add(1);
         // SAFETY: the array has room for EVENTS_MAX events.
         let n = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as libc::c_int, timeout_ms)
+            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as libc::c_int, wait)
         };
         for event in events.iter().take(usize::try_from(n).unwrap_or(0)) {
             let (data, bits) = (event.u64, event.events);
             if data == WAKE_DATA {
+                if timeout_ms.is_none() {
+                    continue; // meant for the background thread
+                }
                 let mut waste = 0u64;
                 // SAFETY: eight bytes are written to a local.
                 unsafe {
@@ -258,7 +262,7 @@ impl Device {
                 return ready;
             }
             if !moved {
-                self.turn(0);
+                self.turn(None);
             }
             let ready = self.ring.ready();
             if ready > 0 || self.now() - begin >= spin_ns {
@@ -331,7 +335,7 @@ impl Device {
             }
             let timeout = if timed { DEADLINE_TICK.as_millis() as i32 } else { -1 };
             self.counters.background_turns.add(1);
-            self.turn(timeout);
+            self.turn(Some(timeout));
             self.signal();
         }
     }
