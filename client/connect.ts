@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { BufferPool, Device, type ProtectionDomain, RdmaError } from "../rdma/mod.ts";
+import { BufferPool, Device, type MemoryRegion, type ProtectionDomain, RdmaError } from "../rdma/mod.ts";
 import type { ClientTransport } from "../rpc/transport.ts";
-import { TcpClientTransport } from "../rpc/transports/tcp_client.ts";
+import { connectRdma, connectTcp } from "../rpc/transports/connect.ts";
 import type { NfsUrl, Proto } from "./url.ts";
 
 /** What an RDMA connection fails with where the peer speaks plain TCP: it answered otherwise, hung up, or kept silent. */
@@ -45,18 +45,30 @@ export class Connector implements AsyncDisposable {
     this.#device = undefined;
   }
 
-  async #connect(signal: AbortSignal): Promise<ClientTransport> {
-    const { device, pool } = this.#open();
-    const { hostname, port } = this.#url;
-    const stream = await device.connectStream({ hostname, port, signal });
-    return new TcpClientTransport(stream, { pool });
+  /** Registers memory of the application's once, instead of for each transfer. */
+  register(bytes: Uint8Array): MemoryRegion {
+    return this.#open().pd.register(bytes);
   }
 
-  #open(): { device: Device; domain: ProtectionDomain; pool: BufferPool } {
+  async #connect(signal: AbortSignal): Promise<ClientTransport> {
+    const { device, pd, pool } = this.#open();
+    const { hostname, port } = this.#url;
+    const options = { hostname, port, pd, pool, crc: this.#crc, signal };
+    if (this.#proto === "tcp") return await connectTcp(device, options);
+    try {
+      return await connectRdma(device, options);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (this.#proto === "rdma" || !speaksNoIwarp(error)) throw error;
+    }
+    return await connectTcp(device, options);
+  }
+
+  #open(): { device: Device; pd: ProtectionDomain; pool: BufferPool } {
     const device = this.#device ??= Device.open();
-    const domain = this.#domain ??= device.allocateProtectionDomain();
-    const pool = this.#pool ??= new BufferPool(domain);
-    return { device, domain, pool };
+    const pd = this.#domain ??= device.allocateProtectionDomain();
+    const pool = this.#pool ??= new BufferPool(pd);
+    return { device, pd, pool };
   }
 }
 
@@ -80,6 +92,6 @@ function asConnectionError(error: unknown): unknown {
 }
 
 /** Whether a failed RDMA connection is worth a try by TCP. */
-export function speaksNoIwarp(error: unknown): boolean {
+function speaksNoIwarp(error: unknown): boolean {
   return error instanceof RdmaError && noIwarp.has(error.code);
 }
