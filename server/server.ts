@@ -24,6 +24,8 @@ export interface ServeOptions extends Omit<ExportOptions, "fileSystem"> {
   directory?: string;
   /** For `directory`: where the key for handles lives, see `LocalDirectoryOptions`. */
   stateDirectory?: string;
+  /** For `directory`: whether changes of names and attributes wait for stable storage; true if absent. */
+  stable?: boolean;
   /** A file system. It stays the caller's, who closes it after the server. */
   fileSystem?: FileSystem;
   /** The address to listen on; 127.0.0.1 if absent. Callers are who they say they are (AUTH_SYS): mind who can reach it. */
@@ -142,7 +144,7 @@ export async function serve(options: ServeOptions): Promise<NfsServer> {
   try {
     const device = options.device ?? own(owned, Device.open());
     const served = fileSystem ??
-      own(owned, LocalDirectory.open(directory!, { stateDirectory: options.stateDirectory }));
+      own(owned, LocalDirectory.open(directory!, { stateDirectory: options.stateDirectory, stable: options.stable }));
     return await start(device, { ...options, fileSystem: served, owned });
   } catch (error) {
     for (const each of owned) await each[Symbol.asyncDispose]();

@@ -54,7 +54,7 @@ export class LocalQueue {
       this.#nextToken = (token + 1) >>> 0;
       const bytes = request.bytes.subarray(0, request.length);
       if (this.#backlog.length > 0 || !this.#send(operation, bytes, token)) {
-        if (this.#backlog.length >= BACKLOG_MAX) throw new FsError("EBUSY", "too many operations under way");
+        if (this.#backlog.length >= BACKLOG_MAX) throw new FsError("EAGAIN", "too many operations under way");
         this.#backlog.push({ operation, request: bytes.slice(), token });
       }
       const settle = (status: number, reply: ReplyReader): void => {
