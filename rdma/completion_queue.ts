@@ -1,175 +1,87 @@
 /**
- * The pump between the engine's completion ring and JavaScript: it polls while there is work, and sleeps on a socket pair when there is none.
+ * Completion queues: completions of one or many queue pairs, to be polled.
  *
  * @module
  */
-import { setImmediate } from "node:timers";
-import { Socket } from "node:net";
-import { RING_ENTRY_WORDS, RING_HEAD_WORD, RING_HEADER_WORDS } from "./_ffi/layout.ts";
-import type { Native } from "./_ffi/library.ts";
+import type { WorkCompletion } from "./connection.ts";
+import type { Device } from "./device.ts";
+import { RdmaError } from "./errors.ts";
+import type { QueuePair } from "./queue_pair.ts";
 
-/** One entry of the ring, reused for every call. */
-export interface RingEntry {
-  tag: number;
-  kind: number;
-  status: number;
-  slot: number;
-  bytes: number;
-  detail: number;
-  aux: number;
+/** Completions that a queue holds unless told otherwise. */
+const DEPTH = 4096;
+
+/** Choices for a completion queue. */
+export interface CompletionQueueOptions {
+  /** How many completions it holds; one more is an overflow, which `poll` throws. */
+  depth?: number;
 }
 
-/** How the pump trades latency for idle time. */
-export interface PollingOptions {
-  /** Native spinning within one poll, nanoseconds. */
-  spinNs?: number;
-  /** How long to go on polling after the last completion before going to sleep, microseconds. 0: sleep at once. */
-  hotUs?: number;
+/** A completion, and whose it is. */
+export interface QueuedCompletion extends WorkCompletion {
+  /** What the work request was given as its `id`. */
+  id: unknown;
+  /** What was done. */
+  opcode: "send" | "write" | "read" | "receive";
+  /** By which queue pair. */
+  queuePair: QueuePair;
 }
 
-/** Spinning in one poll: shorter than a turn of the event loop costs other users of it. */
-const SPIN_NS = 2_000;
-/** Polling after the last completion: about the time that two wake-ups take. */
-const HOT_US = 60;
-
-/** Polls the ring of one device and hands its entries on, many for one wake-up. */
+/** Collects completions of the queue pairs that were made with it, in the order in which they happened. */
 export class CompletionQueue {
-  readonly #native: Native;
-  readonly #handle: number;
-  readonly #words: Int32Array;
-  readonly #mask: number;
-  readonly #socket: Socket;
-  readonly #handler: (entry: RingEntry) => void;
-  readonly #batchEnd: () => void;
-  readonly #entry: RingEntry = { tag: 0, kind: 0, status: 0, slot: 0, bytes: 0, detail: 0, aux: 0 };
-  readonly #spinNs: number;
-  readonly #hotMs: number;
-  #scheduled = false;
-  #closed = false;
-  #hotUntil = 0;
-  #users = 0;
-  #poll = () => this.#turn();
+  /** How many completions it holds. */
+  readonly depth: number;
+  readonly #device: Device;
+  #entries: QueuedCompletion[] = [];
+  #overflowed = false;
+  #waiters: (() => void)[] = [];
+
+  /** Use {@linkcode Device.createCompletionQueue}. */
+  constructor(device: Device, { depth = DEPTH }: CompletionQueueOptions) {
+    if (!Number.isSafeInteger(depth) || depth < 1) throw new RangeError("the depth must be a positive integer");
+    this.#device = device;
+    this.depth = depth;
+  }
+
+  /** Adds a completion. For queue pairs. */
+  push(completion: QueuedCompletion): void {
+    if (this.#entries.length >= this.depth) this.#overflowed = true;
+    else this.#entries.push(completion);
+    for (const wake of this.#waiters.splice(0)) wake();
+  }
 
   /**
-   * @param native the engine  @param options the device's handle, ring and wake descriptor, and where entries go: `handler` for each,
-   * `batchEnd` after the last of a batch
+   * Makes progress and takes up to `max` completions, without waiting.
+   *
+   * @throws {RdmaError} `Exhausted` where completions were lost because the queue was full; the queue is of no use after that
    */
-  constructor(
-    native: Native,
-    options: {
-      handle: number;
-      wakeFd: number;
-      ringAddress: number;
-      ringBytes: number;
-      polling?: PollingOptions;
-      handler: (entry: RingEntry) => void;
-      batchEnd: () => void;
-    },
-  ) {
-    this.#native = native;
-    this.#handle = options.handle;
-    this.#handler = options.handler;
-    this.#batchEnd = options.batchEnd;
-    this.#spinNs = options.polling?.spinNs ?? SPIN_NS;
-    this.#hotMs = (options.polling?.hotUs ?? HOT_US) / 1000;
-    const pointer = Deno.UnsafePointer.create(BigInt(options.ringAddress))!;
-    this.#words = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(pointer, options.ringBytes));
-    this.#mask = (this.#words.length - RING_HEADER_WORDS) / RING_ENTRY_WORDS - 1;
-    this.#socket = new Socket({ fd: options.wakeFd });
-    this.#socket.unref();
-    this.#socket.on("data", () => this.#turn());
-    this.#socket.on("error", () => {});
-    this.#arm();
-  }
-
-  /** Has the pump poll soon, and for a while: work was posted. */
-  kick(): void {
-    if (this.#closed) return;
-    this.#hotUntil = performance.now() + this.#hotMs;
-    this.#schedule();
-  }
-
-  /** Counts something alive that the event loop is to wait for. */
-  ref(): void {
-    if (this.#users++ === 0) this.#socket.ref();
-  }
-
-  /** Undoes one {@linkcode ref}. */
-  unref(): void {
-    if (--this.#users === 0) this.#socket.unref();
-  }
-
-  /** Stops the pump. The ring must not be touched any more. */
-  close(): void {
-    this.#closed = true;
-    this.#socket.destroy();
-  }
-
-  /** Takes every entry that is ready, without waiting. Returns how many there were. */
-  drain(): number {
-    let total = 0;
-    while (!this.#closed) {
-      const ready = this.#native.weft_progress(this.#handle, 0);
-      if (ready <= 0) break;
-      this.#dispatch(ready);
-      total += ready;
+  poll(max = this.depth): QueuedCompletion[] {
+    if (this.#entries.length === 0 && this.#device.open) this.#device.progress();
+    if (this.#overflowed) {
+      throw new RdmaError("Exhausted", { message: `the completion queue of ${this.depth} overflowed` });
     }
-    return total;
-  }
-
-  #schedule(): void {
-    if (this.#scheduled || this.#closed) return;
-    this.#scheduled = true;
-    setImmediate(this.#poll);
-  }
-
-  #turn(): void {
-    this.#scheduled = false;
-    if (this.#closed) return;
-    const ready = this.#native.weft_progress(this.#handle, this.#spinNs);
-    if (ready > 0) {
-      this.#dispatch(ready);
-      if (this.#closed) return;
-      this.#hotUntil = performance.now() + this.#hotMs;
-      this.#schedule();
-    } else if (performance.now() < this.#hotUntil) {
-      this.#schedule();
-    } else {
-      this.#arm();
+    if (this.#entries.length <= max) {
+      const all = this.#entries;
+      this.#entries = [];
+      return all;
     }
+    return this.#entries.splice(0, max);
   }
 
-  #arm(): void {
-    if (this.#native.weft_arm(this.#handle) === 1) this.#schedule();
-  }
-
-  #dispatch(ready: number): void {
-    const words = this.#words;
-    const entry = this.#entry;
-    let head = words[RING_HEAD_WORD];
+  /** Resolves when there is a completion to poll. Rejects with the signal's reason. */
+  async wait(options: { signal?: AbortSignal } = {}): Promise<void> {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    if (this.#entries.length > 0 || this.#overflowed) return;
+    this.#device.kick();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const abort = () => reject(signal!.reason);
+    signal?.addEventListener("abort", abort, { once: true });
+    this.#waiters.push(resolve);
     try {
-      for (let i = 0; i < ready; i++) {
-        const at = RING_HEADER_WORDS + (head & this.#mask) * RING_ENTRY_WORDS;
-        entry.tag = words[at] >>> 0;
-        entry.kind = words[at + 1];
-        entry.status = words[at + 2];
-        entry.slot = words[at + 3] >>> 0;
-        entry.bytes = words[at + 4] >>> 0;
-        entry.detail = words[at + 5] >>> 0;
-        entry.aux = (words[at + 6] >>> 0) + (words[at + 7] >>> 0) * 2 ** 32;
-        head = (head + 1) | 0;
-        // given back before the handler runs: a handler that throws must not see the entry again
-        Atomics.store(words, RING_HEAD_WORD, head);
-        try {
-          this.#handler(entry);
-        } catch (error) {
-          // a completion's consumer is to blame, not the queue; the rest of the batch goes on
-          reportError(error);
-        }
-        if (this.#closed) return;
-      }
+      await promise;
     } finally {
-      if (!this.#closed) this.#batchEnd();
+      signal?.removeEventListener("abort", abort);
     }
   }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { EntryKind, FACTS_BYTES, SGE_WORDS, SGES_MAX, WORK_WORDS, WorkFlag } from "./_ffi/layout.ts";
-import type { RingEntry } from "./completion_queue.ts";
+import type { RingEntry } from "./pump.ts";
 import type { Device } from "./device.ts";
 import { check, codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
 
@@ -204,7 +204,7 @@ export abstract class Connection implements AsyncDisposable {
     if (status < 0) {
       // The connection has ended natively; its Closed entry is on its way. Or the request was malformed: then only the caller can know.
       for (const slot of batch) {
-        this.complete(slot, { status: status === -6 ? "Flushed" : codeOf(status), byteLength: 0 });
+        this.complete(slot, { status: status === STATUS_CLOSED ? "flushed" : codeOf(status), byteLength: 0 });
       }
     }
     batch.length = 0;

@@ -5,12 +5,13 @@
  */
 import { COUNTERS, EntryKind, SETTINGS_WORDS } from "./_ffi/layout.ts";
 import { type Native, openLibrary } from "./_ffi/library.ts";
-import { CompletionQueue, type PollingOptions, type RingEntry } from "./completion_queue.ts";
+import { CompletionQueue, type CompletionQueueOptions } from "./completion_queue.ts";
 import type { Connection } from "./connection.ts";
 import { check, codeOf, RdmaError } from "./errors.ts";
 import { ConnectionRequest, Listener, type ListenOptions, type StartupOptions } from "./listener.ts";
 import { ProtectionDomain } from "./protection_domain.ts";
-import { QueuePair } from "./queue_pair.ts";
+import { type PollingOptions, Pump, type RingEntry } from "./pump.ts";
+import { QueuePair, type Queues } from "./queue_pair.ts";
 import { Stream } from "./stream.ts";
 
 /** RDMA Read depths that are offered unless told otherwise. */
@@ -20,7 +21,7 @@ const READ_DEPTH = 64;
 export type DeviceCounters = Record<typeof COUNTERS[number], number>;
 
 /** Where to connect to. */
-export interface ConnectOptions extends StartupOptions {
+export interface ConnectOptions extends StartupOptions, Queues {
   hostname: string;
   port: number;
   /** Ask for MPA peer-to-peer mode (RFC 6581), so that either side may speak first. Default: true. */
@@ -44,7 +45,7 @@ export class Device implements AsyncDisposable {
   readonly handle: number;
   /** Scratch space for results of native calls. */
   readonly out: Float64Array<ArrayBuffer> = new Float64Array(4);
-  readonly #queue: CompletionQueue;
+  readonly #pump: Pump;
   readonly #endpoints: (Connection | ListenOptions | undefined)[] = [undefined];
   readonly #freeTags: number[] = [];
   readonly #listeners = new Set<Listener>();
@@ -59,7 +60,7 @@ export class Device implements AsyncDisposable {
     check(native.weft_device_open(this.out));
     const [handle, wakeFd, ringAddress, ringBytes] = this.out;
     this.handle = handle;
-    this.#queue = new CompletionQueue(native, {
+    this.#pump = new Pump(native, {
       handle,
       wakeFd,
       ringAddress,
@@ -89,6 +90,16 @@ export class Device implements AsyncDisposable {
   /** A new protection domain. */
   allocateProtectionDomain(): ProtectionDomain {
     return new ProtectionDomain(this.usable(), ++this.#domains);
+  }
+
+  /** A completion queue, for work whose completions are polled instead of called back. */
+  createCompletionQueue(options: CompletionQueueOptions = {}): CompletionQueue {
+    return new CompletionQueue(this.usable(), options);
+  }
+
+  /** Takes what completions there are, and hands them on, without waiting. Returns how many there were. */
+  progress(): number {
+    return this.usable().#pump.drain();
   }
 
   /** Everything counted so far. */
@@ -121,7 +132,12 @@ export class Device implements AsyncDisposable {
     const privateData = options.privateData ?? new Uint8Array(0);
     if (privateData.byteLength > 508) throw new RangeError("private data has at most 508 bytes");
     const settings = this.settings({ ...options });
-    return await this.#connect(options, settings, privateData, (tag, handle) => new QueuePair(this, tag, handle));
+    return await this.#connect(
+      options,
+      settings,
+      privateData,
+      (tag, handle) => new QueuePair(this, { tag, handle, queues: options }),
+    );
   }
 
   /** Connects by plain TCP. Rejects as {@linkcode connect} does. */
@@ -201,7 +217,7 @@ export class Device implements AsyncDisposable {
       throw listenError(status, native.weft_last_errno(), `${hostname}:${options.port}`);
     }
     this.#endpoints[tag] = options;
-    this.#queue.ref();
+    this.#pump.ref();
     const listener = new Listener(this, { hostname, port: out[1], tag, handle: out[0] });
     this.#listeners.add(listener);
     return listener;
@@ -212,7 +228,7 @@ export class Device implements AsyncDisposable {
     if (this.#open) this.native.weft_listener_close(handle);
     // The tag stays taken: requests that are in the ring still name it.
     this.#endpoints[tag] = undefined;
-    this.#queue.unref();
+    this.#pump.unref();
   }
 
   /** Takes a number for a connection or listener. */
@@ -228,7 +244,7 @@ export class Device implements AsyncDisposable {
   /** Has entries with `tag` delivered to a connection, which keeps the event loop alive. */
   attach(tag: number, connection: Connection): void {
     this.#endpoints[tag] = connection;
-    this.#queue.ref();
+    this.#pump.ref();
   }
 
   /** Forgets a connection that has ended. */
@@ -236,7 +252,7 @@ export class Device implements AsyncDisposable {
     this.#endpoints[tag] = undefined;
     this.#freeTags.push(tag);
     this.native.weft_release(handle);
-    this.#queue.unref();
+    this.#pump.unref();
   }
 
   /** A connection has work to hand to the engine at the end of this batch, or turn. */
@@ -252,12 +268,12 @@ export class Device implements AsyncDisposable {
 
   /** A completion is due soon: poll for a while. */
   expect(): void {
-    if (!this.#inBatch) this.#queue.kick();
+    if (!this.#inBatch) this.#pump.kick();
   }
 
   /** Something was done that has consequences in the ring. */
   kick(): void {
-    this.#queue.kick();
+    this.#pump.kick();
   }
 
   #flush(): void {
@@ -313,10 +329,10 @@ export class Device implements AsyncDisposable {
         ends.push(endpoint.closed);
       }
     }
-    this.#queue.drain();
+    this.#pump.drain();
     await Promise.all(ends);
     this.#open = false;
-    this.#queue.close();
+    this.#pump.close();
     this.native.weft_device_close(this.handle);
   }
 

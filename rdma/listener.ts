@@ -7,7 +7,7 @@ import { type ConnectionFacts, readFacts } from "./connection.ts";
 import type { Device } from "./device.ts";
 import { check, RdmaError } from "./errors.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
-import { QueuePair } from "./queue_pair.ts";
+import { QueuePair, type Queues } from "./queue_pair.ts";
 import type { Stream } from "./stream.ts";
 
 /** How a listener is set up. */
@@ -102,11 +102,11 @@ export class ConnectionRequest {
    *
    * @throws {RdmaError} `Closed` where the peer has gone meanwhile
    */
-  accept(options: StartupOptions & { onReady?: (qp: QueuePair) => void }): Promise<QueuePair> {
+  accept(options: StartupOptions & Queues & { onReady?: (qp: QueuePair) => void }): Promise<QueuePair> {
     this.#answer();
     const device = this.#device;
     const tag = device.reserve();
-    const qp = new QueuePair(device, tag, this.#handle);
+    const qp = new QueuePair(device, { tag, handle: this.#handle, queues: options });
     const privateData = options.privateData ?? new Uint8Array(0);
     const status = device.native.weft_accept(
       this.#handle,

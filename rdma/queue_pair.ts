@@ -5,6 +5,8 @@
  */
 import { WorkFlag, WorkOpcode } from "./_ffi/layout.ts";
 import { type Completed, type CompletionStatus, Connection, type WorkCompletion } from "./connection.ts";
+import type { CompletionQueue } from "./completion_queue.ts";
+import type { Device } from "./device.ts";
 import { RdmaError } from "./errors.ts";
 import type { MemoryRegion } from "./memory_region.ts";
 
@@ -24,11 +26,30 @@ export interface RemoteMemory {
   address: bigint;
 }
 
+/** What work for the send queue has in common. */
+export interface WorkRequestOptions {
+  /** The application's name for it, which its completion in a completion queue carries. */
+  id?: unknown;
+  /** Whether success goes to the completion queue; failures and flushes always do. Default: true. */
+  signalled?: boolean;
+}
+
+/** Where completions go that have no callback. */
+export interface Queues {
+  /** For the send queue. */
+  sendQueue?: CompletionQueue;
+  /** For receives. */
+  receiveQueue?: CompletionQueue;
+}
+
 /** Work for the send queue. */
 export type WorkRequest =
-  | { opcode: "send"; local: readonly Sge[]; invalidate?: number; solicited?: boolean }
-  | { opcode: "write"; local: readonly Sge[]; remote: RemoteMemory }
-  | { opcode: "read"; local: readonly Sge[]; remote: RemoteMemory };
+  & WorkRequestOptions
+  & (
+    | { opcode: "send"; local: readonly Sge[]; invalidate?: number; solicited?: boolean }
+    | { opcode: "write"; local: readonly Sge[]; remote: RemoteMemory }
+    | { opcode: "read"; local: readonly Sge[]; remote: RemoteMemory }
+  );
 
 /**
  * A connected iWARP queue pair (RFC 5040). Memory named in a work request must stay registered until its completion.
@@ -37,6 +58,18 @@ export type WorkRequest =
  * been placed.
  */
 export class QueuePair extends Connection {
+  /** Where completions of the send queue go that have no callback. */
+  readonly sendQueue: CompletionQueue | undefined;
+  /** Where completions of receives go that have no callback. */
+  readonly receiveQueue: CompletionQueue | undefined;
+
+  /** For the device's use. */
+  constructor(device: Device, fields: { tag: number; handle: number; queues: Queues }) {
+    super(device, fields.tag, fields.handle);
+    this.sendQueue = fields.queues.sendQueue;
+    this.receiveQueue = fields.queues.receiveQueue;
+  }
+
   /** The peer's private data of the MPA start-up. */
   get privateData(): Uint8Array {
     return this.facts.privateData;
@@ -59,7 +92,7 @@ export class QueuePair extends Connection {
    *
    * @throws {RdmaError} `Closed`, or `Exhausted` where too much is outstanding
    */
-  postSend(work: WorkRequest, done?: Completed): void {
+  postSend(work: WorkRequest, done: Completed | undefined = this.#toSendQueue(work)): void {
     const { local } = work;
     checkElements(local);
     switch (work.opcode) {
@@ -83,12 +116,29 @@ export class QueuePair extends Connection {
   }
 
   /**
-   * Queues memory for one incoming Send. Sends fill receives in the order of posting; a Send that finds none, or one too small, ends the connection.
+   * Queues memory for one incoming Send. Sends fill receives in the order of posting; a Send that finds none, or one too small, ends the connection. Give a
+   * callback, or an `id` that the completion in the receive queue will carry.
    */
-  postRecv(local: readonly Sge[], done: Completed): void {
+  postRecv(local: readonly Sge[], done: Completed | { id: unknown }): void {
     checkElements(local);
-    this.begin(WorkOpcode.Receive, 0, local.length, done, local);
+    const callback = typeof done === "function" ? done : this.#toReceiveQueue(done.id);
+    this.begin(WorkOpcode.Receive, 0, local.length, callback, local);
     this.#elements(local);
+  }
+
+  #toSendQueue({ id, opcode, signalled }: WorkRequest): Completed | undefined {
+    const queue = this.sendQueue;
+    if (queue === undefined) return undefined;
+    return (completion) => {
+      if (signalled === false && completion.status === "success") return;
+      queue.push({ ...completion, id, opcode, queuePair: this });
+    };
+  }
+
+  #toReceiveQueue(id: unknown): Completed {
+    const queue = this.receiveQueue;
+    if (queue === undefined) throw new TypeError("the queue pair has no completion queue for receives");
+    return (completion) => queue.push({ ...completion, id, opcode: "receive", queuePair: this });
   }
 
   #elements(local: readonly Sge[]): void {

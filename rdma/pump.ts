@@ -1,0 +1,175 @@
+/**
+ * The pump between the engine's completion ring and JavaScript: it polls while there is work, and sleeps on a socket pair when there is none.
+ *
+ * @module
+ */
+import { setImmediate } from "node:timers";
+import { Socket } from "node:net";
+import { RING_ENTRY_WORDS, RING_HEAD_WORD, RING_HEADER_WORDS } from "./_ffi/layout.ts";
+import type { Native } from "./_ffi/library.ts";
+
+/** One entry of the ring, reused for every call. */
+export interface RingEntry {
+  tag: number;
+  kind: number;
+  status: number;
+  slot: number;
+  bytes: number;
+  detail: number;
+  aux: number;
+}
+
+/** How the pump trades latency for idle time. */
+export interface PollingOptions {
+  /** Native spinning within one poll, nanoseconds. */
+  spinNs?: number;
+  /** How long to go on polling after the last completion before going to sleep, microseconds. 0: sleep at once. */
+  hotUs?: number;
+}
+
+/** Spinning in one poll: shorter than a turn of the event loop costs other users of it. */
+const SPIN_NS = 2_000;
+/** Polling after the last completion: about the time that two wake-ups take. */
+const HOT_US = 60;
+
+/** Polls the ring of one device and hands its entries on, many for one wake-up. */
+export class Pump {
+  readonly #native: Native;
+  readonly #handle: number;
+  readonly #words: Int32Array;
+  readonly #mask: number;
+  readonly #socket: Socket;
+  readonly #handler: (entry: RingEntry) => void;
+  readonly #batchEnd: () => void;
+  readonly #entry: RingEntry = { tag: 0, kind: 0, status: 0, slot: 0, bytes: 0, detail: 0, aux: 0 };
+  readonly #spinNs: number;
+  readonly #hotMs: number;
+  #scheduled = false;
+  #closed = false;
+  #hotUntil = 0;
+  #users = 0;
+  #poll = () => this.#turn();
+
+  /**
+   * @param native the engine  @param options the device's handle, ring and wake descriptor, and where entries go: `handler` for each,
+   * `batchEnd` after the last of a batch
+   */
+  constructor(
+    native: Native,
+    options: {
+      handle: number;
+      wakeFd: number;
+      ringAddress: number;
+      ringBytes: number;
+      polling?: PollingOptions;
+      handler: (entry: RingEntry) => void;
+      batchEnd: () => void;
+    },
+  ) {
+    this.#native = native;
+    this.#handle = options.handle;
+    this.#handler = options.handler;
+    this.#batchEnd = options.batchEnd;
+    this.#spinNs = options.polling?.spinNs ?? SPIN_NS;
+    this.#hotMs = (options.polling?.hotUs ?? HOT_US) / 1000;
+    const pointer = Deno.UnsafePointer.create(BigInt(options.ringAddress))!;
+    this.#words = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(pointer, options.ringBytes));
+    this.#mask = (this.#words.length - RING_HEADER_WORDS) / RING_ENTRY_WORDS - 1;
+    this.#socket = new Socket({ fd: options.wakeFd });
+    this.#socket.unref();
+    this.#socket.on("data", () => this.#turn());
+    this.#socket.on("error", () => {});
+    this.#arm();
+  }
+
+  /** Has the pump poll soon, and for a while: work was posted. */
+  kick(): void {
+    if (this.#closed) return;
+    this.#hotUntil = performance.now() + this.#hotMs;
+    this.#schedule();
+  }
+
+  /** Counts something alive that the event loop is to wait for. */
+  ref(): void {
+    if (this.#users++ === 0) this.#socket.ref();
+  }
+
+  /** Undoes one {@linkcode ref}. */
+  unref(): void {
+    if (--this.#users === 0) this.#socket.unref();
+  }
+
+  /** Stops the pump. The ring must not be touched any more. */
+  close(): void {
+    this.#closed = true;
+    this.#socket.destroy();
+  }
+
+  /** Takes every entry that is ready, without waiting. Returns how many there were. */
+  drain(): number {
+    let total = 0;
+    while (!this.#closed) {
+      const ready = this.#native.weft_progress(this.#handle, 0);
+      if (ready <= 0) break;
+      this.#dispatch(ready);
+      total += ready;
+    }
+    return total;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#closed) return;
+    this.#scheduled = true;
+    setImmediate(this.#poll);
+  }
+
+  #turn(): void {
+    this.#scheduled = false;
+    if (this.#closed) return;
+    const ready = this.#native.weft_progress(this.#handle, this.#spinNs);
+    if (ready > 0) {
+      this.#dispatch(ready);
+      if (this.#closed) return;
+      this.#hotUntil = performance.now() + this.#hotMs;
+      this.#schedule();
+    } else if (performance.now() < this.#hotUntil) {
+      this.#schedule();
+    } else {
+      this.#arm();
+    }
+  }
+
+  #arm(): void {
+    if (this.#native.weft_arm(this.#handle) === 1) this.#schedule();
+  }
+
+  #dispatch(ready: number): void {
+    const words = this.#words;
+    const entry = this.#entry;
+    let head = words[RING_HEAD_WORD];
+    try {
+      for (let i = 0; i < ready; i++) {
+        const at = RING_HEADER_WORDS + (head & this.#mask) * RING_ENTRY_WORDS;
+        entry.tag = words[at] >>> 0;
+        entry.kind = words[at + 1];
+        entry.status = words[at + 2];
+        entry.slot = words[at + 3] >>> 0;
+        entry.bytes = words[at + 4] >>> 0;
+        entry.detail = words[at + 5] >>> 0;
+        entry.aux = (words[at + 6] >>> 0) + (words[at + 7] >>> 0) * 2 ** 32;
+        head = (head + 1) | 0;
+        // given back before the handler runs: a handler that throws must not see the entry again
+        Atomics.store(words, RING_HEAD_WORD, head);
+        try {
+          this.#handler(entry);
+        } catch (error) {
+          // a completion's consumer is to blame, not the queue; the rest of the batch goes on
+          reportError(error);
+        }
+        if (this.#closed) return;
+      }
+    } finally {
+      if (!this.#closed) this.#batchEnd();
+    }
+  }
+}
