@@ -157,13 +157,16 @@ export class LocalDirectory implements FileSystem {
     const request = this.#begin(as).file(file).u64(offset).u32(0);
     const status = this.#callNow(Operation.Read, request, into);
     const reply = this.#reply;
-    if (status < 0) throw fsError(status);
-    const eof = reply.u32() !== 0;
-    if (reply.u32() !== 0) return { bytesRead: status, eof };
+    if (status < 0 && status !== -EINPROGRESS) throw fsError(status);
+    const head = Math.max(status, 0);
+    if (status >= 0) {
+      const eof = reply.u32() !== 0;
+      if (reply.u32() !== 0) return { bytesRead: head, eof };
+    }
     // The rest has to come from the disk.
-    this.#begin(as).file(file).u64(offset + BigInt(status)).memory([into], this.#symbols.weft_fs_address, status);
+    this.#begin(as).file(file).u64(offset + BigInt(head)).memory([into], this.#symbols.weft_fs_address, head);
     const decode: Decode<{ bytesRead: number; eof: boolean }> = (more, reply) => ({
-      bytesRead: status + more,
+      bytesRead: head + more,
       eof: reply.u32() !== 0,
     });
     return this.#queue.submit(Operation.Read, request, decode, into);

@@ -176,5 +176,6 @@ Deno.test("LocalDirectory: what cannot be served is refused", async () => {
   if (!IS_ROOT) {
     Deno.mkdirSync(scratch.path("closed"), { mode: 0 });
     await fails("EACCES", () => LocalDirectory.open(scratch.path("closed"), options));
+    Deno.chmodSync(scratch.path("closed"), 0o700);
   }
 });

@@ -85,7 +85,8 @@ impl Changes {
     /// EPERM where a new file of the caller's could not be given to this owner.
     pub fn check_new(&self, export: &Export, directory: &Stat, who: &Identity) -> Result<()> {
         let who = export.effective(who);
-        let mine = |gid: u32| gid == who.gid || gid == directory.gid || who.groups.contains(&gid);
+        let inherited = directory.mode & 0o2000 != 0;
+        let mine = |gid: u32| gid == who.gid || who.groups.contains(&gid) || (inherited && gid == directory.gid);
         if who.uid != 0 && (self.uid.is_some_and(|uid| uid != who.uid) || self.gid.is_some_and(|gid| !mine(gid))) {
             return Err(Errno::PERM);
         }
@@ -103,6 +104,7 @@ impl Changes {
             Some(size) => Some((node.writer(export, stat, who)?, size)),
             None => None,
         };
+        let as_writer = self.writers_times(export, node, stat, who)?;
         export.act(who, || {
             if self.uid.is_some() || self.gid.is_some() {
                 let (uid, gid) = (self.uid.map(Uid::from_raw), self.gid.map(Gid::from_raw));
@@ -114,12 +116,28 @@ impl Changes {
             if let Some(mode) = self.mode {
                 change_mode(export, node, mode)?;
             }
-            if self.any_time() {
-                let times = Timestamps { last_access: timespec(self.atime), last_modification: timespec(self.mtime) };
-                rustix::fs::utimensat(&node.fd, c"", &times, AtFlags::EMPTY_PATH)?;
+            if self.any_time() && !as_writer {
+                self.set_times(node)?;
             }
             Ok(())
-        })
+        })?;
+        if as_writer {
+            self.set_times(node)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the caller may set the times for being a writer only. Linux lets writers set both to the present, but
+    /// SETATTR may ask for one, and then that is done as root.
+    fn writers_times(&self, export: &Export, node: &Node, stat: &Stat, who: &Identity) -> Result<bool> {
+        let one = (self.atime == NewTime::Keep) != (self.mtime == NewTime::Keep);
+        let asked = one && export.switching && !export.owns(stat, who);
+        Ok(asked && node.rights(export, stat, who)? & right::WRITE != 0)
+    }
+
+    fn set_times(&self, node: &Node) -> Result<()> {
+        let times = Timestamps { last_access: timespec(self.atime), last_modification: timespec(self.mtime) };
+        rustix::fs::utimensat(&node.fd, c"", &times, AtFlags::EMPTY_PATH)
     }
 }
 

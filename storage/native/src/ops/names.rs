@@ -201,15 +201,16 @@ fn finish(
     if let Some(writer) = writer {
         node.keep_writer(writer);
     }
-    // mkdir and mknod drop some bits, and this thread may have a umask. A directory's inherited set-gid bit stays.
-    let inherited = if stat.kind == Kind::Directory { stat.mode & 0o2000 } else { 0 };
-    let mode = mode | inherited;
-    let masked = !pool::umask_is_own() && (stat.mode ^ mode) & 0o777 != 0;
-    let special = stat.kind != Kind::Regular && mode & !stat.mode & 0o7000 != 0;
+    changes.apply(export, &node, &stat, who)?;
+    // Bits of the mode may be missing: the call drops some, a new owner or size takes some away, and this thread may have a
+    // umask. A directory's inherited set-gid bit stays.
+    let made = node.stat()?;
+    let mode = mode | if stat.kind == Kind::Directory { stat.mode & 0o2000 } else { 0 };
+    let masked = !pool::umask_is_own() && (made.mode ^ mode) & 0o777 != 0;
+    let special = mode & !made.mode & 0o7000 != 0;
     if stat.kind != Kind::Symlink && (masked || special) {
         export.act(who, || change_mode(export, &node, mode))?;
     }
-    changes.apply(export, &node, &stat, who)?;
     export.flush(&place.directory)?;
     let stat = node.stat()?;
     context.reply.entry(&node.handle, &stat, export.fsid_of(&stat))?;
