@@ -51,9 +51,16 @@ async function run(command: ServeCommand): Promise<number> {
   return 0;
 }
 
-/** Makes the directory that is ours to make. */
+/** Makes the directory that is ours to make: as root one for everybody's files, as /tmp is, since clients are not root here. */
 function prepareDirectory({ directory, isDefaultDirectory }: ServeCommand): void {
-  if (isDefaultDirectory) Deno.mkdirSync(directory, { recursive: true });
+  if (!isDefaultDirectory) return;
+  try {
+    Deno.mkdirSync(directory);
+  } catch (error) {
+    if (error instanceof Deno.errors.AlreadyExists) return;
+    throw error;
+  }
+  if (Deno.uid() === 0) Deno.chmodSync(directory, 0o1777);
 }
 
 function announcementOf(server: NfsServer, command: ServeCommand): string {
@@ -119,6 +126,11 @@ function explain(error: unknown, command: ServeCommand): string | undefined {
         return `${directory}: not a directory`;
       case "EBUSY":
         return `${directory}: another process serves it with the same state; --state-dir chooses another place for it`;
+      case "EINVAL":
+        return `${directory}: the state would lie within what is served; --state-dir chooses another place for it`;
+      case "EACCES":
+      case "EPERM":
+        return `${directory}: permission denied, or others may read the key in the state directory`;
       default:
         return error.message;
     }

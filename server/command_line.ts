@@ -38,7 +38,7 @@ export class UsageError extends Error {
 export const SERVE_HELP = `Usage: weft serve [OPTION]... [DIR]
 Serve a directory to NFSv3 clients over RDMA (iWARP) and TCP, on one port.
 
-DIR is ${DEFAULT_DIRECTORY} where none is named, and made if it is missing.
+DIR is ${DEFAULT_DIRECTORY} where none is named, and made if it is missing: by root as a place for everybody, as /tmp is.
 
   -l, --listen=ADDR:PORT    address and port; ${DEFAULT_HOSTNAME}:${DEFAULT_PORT} by default. Either may be left out;
                             0.0.0.0 is every address of this host, port 0 any free one
@@ -64,7 +64,7 @@ Examples:
   weft serve --read-only --listen 0.0.0.0:20049 /srv/pictures
 `;
 
-/** Reads the arguments; `undefined`: the help is asked for. @throws {UsageError} */
+/** Reads the arguments; the last of several equal options counts. `undefined`: the help is asked for. @throws {UsageError} */
 export function parseServeArguments(args: readonly string[]): ServeCommand | undefined {
   const parsed = parseArgs(args, {
     boolean: ["read-only", "root-squash", "async", "portmapper", "quiet", "help"],
@@ -84,30 +84,23 @@ export function parseServeArguments(args: readonly string[]): ServeCommand | und
   return {
     directory: directory ?? DEFAULT_DIRECTORY,
     isDefaultDirectory: directory === undefined,
-    ...parseListen(once("listen", parsed.listen)),
+    ...parseListen(parsed.listen),
     readOnly: parsed["read-only"],
     rootSquash: parsed["root-squash"],
-    anonymous: parseAnonymous(once("anonymous", parsed.anonymous)),
+    anonymous: parseAnonymous(parsed.anonymous),
     stateDirectory: filled("state-dir", parsed["state-dir"]),
-    path: parsePath(once("path", parsed.path)),
-    connectionsMax: parseConnections(once("connections", parsed.connections)),
-    crc: parseSwitch(once("crc", parsed.crc)),
+    path: parsePath(parsed.path),
+    connectionsMax: parseConnections(parsed.connections),
+    crc: parseSwitch(parsed.crc),
     stable: !parsed.async,
     portmapper: parsed.portmapper,
     quiet: parsed.quiet,
   };
 }
 
-/** An option's value, which may have been given once. */
-function once(name: string, value: unknown): string | undefined {
-  if (Array.isArray(value)) throw new UsageError(`option '--${name}' is given twice`);
-  return value as string | undefined;
-}
-
-function filled(name: string, value: unknown): string | undefined {
-  const text = once(name, value);
-  if (text === "") throw new UsageError(`option '--${name}' needs a value`);
-  return text;
+function filled(name: string, value: string | undefined): string | undefined {
+  if (value === "") throw new UsageError(`option '--${name}' needs a value`);
+  return value;
 }
 
 /** "ADDR:PORT", "ADDR", ":PORT" or "PORT", with an IPv6 address in brackets. */
