@@ -27,6 +27,7 @@ interface Registration {
 /** A protection domain that knows what is registered. */
 export class FakeDomain implements Domain {
   readonly registrations = new Map<number, Registration>();
+  readonly #regions = new Map<number, Region>();
   #nextStag = 0x1000;
   #nextAddress = 0x7f00_0000_0000n;
 
@@ -38,7 +39,7 @@ export class FakeDomain implements Domain {
     const address = this.#nextAddress;
     this.#nextAddress += BigInt(bytes.byteLength) + 0x10_000n;
     const stag = this.add({ bytes, address, access });
-    return {
+    const region: Region = {
       stag,
       address,
       bytes,
@@ -51,8 +52,23 @@ export class FakeDomain implements Domain {
           access: windowAccess,
         });
       },
-      deregister: () => void this.registrations.delete(stag),
+      deregister: () => {
+        this.registrations.delete(stag);
+        this.#regions.delete(stag);
+      },
     };
+    this.#regions.set(stag, region);
+    return region;
+  }
+
+  /** The first region that holds `bytes`. */
+  findRegion(bytes: Uint8Array): { region: Region; offset: number } | undefined {
+    for (const region of this.#regions.values()) {
+      const offset = bytes.byteOffset - region.bytes.byteOffset;
+      const isInside = offset >= 0 && offset + bytes.byteLength <= region.byteLength;
+      if (bytes.buffer === region.bytes.buffer && isInside) return { region, offset };
+    }
+    return undefined;
   }
 
   /** Enters a registration under a new STag. */
