@@ -345,6 +345,7 @@ pub unsafe extern "C" fn weft_connect(
         let conn = CONNS.insert_with(|new| Conn::connect(new, &device, tag, options)).ok_or(Status::Exhausted)?;
         // SAFETY: the caller vouches for `out`.
         unsafe { output(out, [conn.handle as f64]) }?;
+        let made = conn.handle;
         match host.parse() {
             Ok(ip) => conn.resolved(&[SocketAddr::new(ip, port)]),
             Err(_) => {
@@ -355,6 +356,7 @@ pub unsafe extern "C" fn weft_connect(
                     conn.resolved(&addresses);
                 });
                 if spawned.is_err() {
+                    CONNS.get(made).inspect(|conn| conn.forget());
                     return Err(Status::Exhausted);
                 }
             }

@@ -5,13 +5,14 @@ mod startup;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use weft_proto::{
-    private_data_len, Established, FrameKind, Initiator, Responder, Role, Rtr, StartupError, StartupOptions, Terminate,
-    TerminateCode, FRAME_HEADER_LEN,
+    private_data_len, Established, Frame, FrameKind, Initiator, Responder, Role, Rtr, StartupError, StartupOptions,
+    Terminate, TerminateCode, FRAME_HEADER_LEN,
 };
 
 use crate::device::Device;
@@ -43,6 +44,8 @@ const ENDING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a graceful close may take to send what is queued while the peer takes nothing.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The slot of work that is not JavaScript's.
+const NO_SLOT: u32 = u32::MAX;
 /// The most payload of an FPDU: a multiple of a cache line that leaves room for the DDP header in MPA's 16-bit length.
 const PAYLOAD_LOCAL: usize = 65_472;
 /// To another host: what every adapter takes (a Chelsio T6 wants FPDUs of at most 16 KiB).
@@ -121,6 +124,12 @@ struct Inner {
     cause: Status,
     detail: u32,
     finished_sending: bool,
+    /// The socket takes nothing more; what the peer said before may still be there to read.
+    send_failed: bool,
+    /// The peer has ended its direction, so that an empty socket is one at its end.
+    peer_ending: bool,
+    /// Where else to connect to, last one first.
+    addresses: Vec<SocketAddr>,
     deadline: Option<Instant>,
     blocked: bool,
 }
@@ -139,6 +148,19 @@ pub struct Conn {
 
 fn is_local(local: &SocketAddr, remote: &SocketAddr) -> bool {
     remote.ip().is_loopback() || local.ip() == remote.ip()
+}
+
+impl Facts {
+    fn is_local(&self) -> bool {
+        matches!((&self.local, &self.remote), (Some(local), Some(remote)) if is_local(local, remote))
+    }
+}
+
+impl Options {
+    /// Whether to ask for CRCs on the connection that these facts are of.
+    fn wants_crc(&self, facts: &Facts) -> bool {
+        self.crc == 1 || (self.crc == 2 && !facts.is_local())
+    }
 }
 
 fn connect_status(code: i32) -> Status {
@@ -167,6 +189,9 @@ impl Conn {
             cause: Status::Ok,
             detail: 0,
             finished_sending: false,
+            send_failed: false,
+            peer_ending: false,
+            addresses: Vec::new(),
             deadline: None,
             blocked: false,
         };
@@ -192,27 +217,39 @@ impl Conn {
         conn
     }
 
+    /// Undoes `connect`, before anything was told of it.
+    pub fn forget(self: &Arc<Self>) {
+        self.with(|conn, inner| {
+            inner.announced = false;
+            conn.finish(inner);
+        });
+    }
+
     /// The address to connect to is known, or that there is none.
     pub fn resolved(self: &Arc<Self>, addresses: &[SocketAddr]) {
-        let mut inner = lock(&self.inner);
-        if !matches!(inner.phase, Phase::Resolving) {
-            return;
-        }
-        let mut last = libc::EHOSTUNREACH;
-        for address in addresses {
-            match socket::connect(address).and_then(|fd| self.device.watch(&fd, self.handle).map(|()| fd)) {
+        self.with(|conn, inner| {
+            if matches!(inner.phase, Phase::Resolving) {
+                inner.addresses = addresses.iter().rev().copied().collect();
+                conn.connect_next(inner, libc::EHOSTUNREACH);
+            }
+        });
+        self.device.signal();
+    }
+
+    /// Tries the next address; `code` is why the last one failed.
+    fn connect_next(self: &Arc<Self>, inner: &mut Inner, mut code: i32) {
+        while let Some(address) = inner.addresses.pop() {
+            match socket::connect(&address).and_then(|fd| self.device.watch(&fd, self.handle).map(|()| fd)) {
                 Ok(fd) => {
-                    inner.facts.remote = Some(*address);
+                    inner.facts.remote = Some(address);
                     inner.fd = Some(fd);
                     inner.phase = Phase::Connecting;
                     return;
                 }
-                Err(error) => last = error.raw_os_error().unwrap_or(last),
+                Err(error) => code = error.raw_os_error().unwrap_or(code),
             }
         }
-        self.fail(&mut inner, connect_status(last), last as u32, None);
-        drop(inner);
-        self.device.signal();
+        self.fail(inner, connect_status(code), code as u32, None);
     }
 
     /// Takes over a connection that a listener accepted.
@@ -231,9 +268,8 @@ impl Conn {
     }
 
     /// Puts the socket into the device's epoll set. Separate from `accepted`, because an event may come at once and must find the handle.
-    pub fn watch(&self) -> bool {
-        let inner = lock(&self.inner);
-        inner.fd.as_ref().is_some_and(|fd| self.device.watch(fd, self.handle).is_ok())
+    pub fn watch(self: &Arc<Self>) -> bool {
+        self.with(|conn, inner| inner.fd.as_ref().is_some_and(|fd| conn.device.watch(fd, conn.handle).is_ok()))
     }
 
     /// JavaScript's number for the connection.
@@ -257,18 +293,34 @@ impl Conn {
         moved
     }
 
-    /// Runs `f` on the connection's state, then whatever others noted meanwhile.
-    fn with<R>(self: &Arc<Self>, f: impl FnOnce(&Self, &mut Inner) -> R) -> R {
-        let result = {
+    /// Runs `f` on the connection's state, then whatever others noted meanwhile. Whoever locks otherwise loses their events.
+    fn with<R>(self: &Arc<Self>, f: impl FnOnce(&Arc<Self>, &mut Inner) -> R) -> R {
+        let result = catch_unwind(AssertUnwindSafe(|| {
             let mut inner: MutexGuard<'_, Inner> = lock(&self.inner);
             f(self, &mut inner)
-        };
-        self.run(0);
-        result
+        }));
+        match result {
+            Ok(result) => {
+                self.run_guarded(0);
+                result
+            }
+            Err(panic) => {
+                self.fail_after_panic();
+                resume_unwind(panic)
+            }
+        }
+    }
+
+    /// The same as `run`; a panic ends the connection, and nothing else.
+    pub fn run_guarded(self: &Arc<Self>, events: u32) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.run(events))).unwrap_or_else(|_| {
+            self.fail_after_panic();
+            true
+        })
     }
 
     /// Ends the connection after a panic in its code: what its state is, is unknown.
-    pub fn fail_after_panic(&self) {
+    fn fail_after_panic(&self) {
         let mut inner = lock(&self.inner);
         if let Some(fd) = &inner.fd {
             socket::reset_on_close(fd);
@@ -279,6 +331,7 @@ impl Conn {
 
     fn turn(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
         let mut moved = false;
+        inner.peer_ending |= ready & ENDING != 0;
         // Phases follow one another within a turn: an edge is reported once.
         loop {
             let again = match inner.phase {
@@ -286,8 +339,10 @@ impl Conn {
                 Phase::Connecting => self.turn_connecting(inner, ready),
                 Phase::Peeking => self.turn_peeking(inner),
                 Phase::AwaitReply(..) | Phase::AwaitRequest(_) => self.turn_startup(inner),
-                Phase::Requested(_) => {
-                    if ready & ENDING != 0 {
+                Phase::Requested(ref responder) => {
+                    // what came on a stream is still to be read; an initiator that has gone wants no reply
+                    if responder.is_some() && inner.peer_ending {
+                        self.device.counters.startup_failures.add(1);
                         self.finish(inner);
                     }
                     false
@@ -313,8 +368,8 @@ impl Conn {
     }
 
     /// What is known of the connection.
-    pub fn facts(&self) -> Facts {
-        lock(&self.inner).facts.clone()
+    pub fn facts(self: &Arc<Self>) -> Facts {
+        self.with(|_, inner| inner.facts.clone())
     }
 
     /// Queues work of both kinds and sends what can be sent.
@@ -343,13 +398,13 @@ impl Conn {
 
     /// Begins to receive, which an iWARP connection does not before its first post, so that no Send comes too early for its receive.
     pub fn start(self: &Arc<Self>) {
-        self.with(Self::release);
+        self.with(|conn, inner| conn.release(inner));
     }
 
     fn release(&self, inner: &mut Inner) {
         if inner.held {
             inner.held = false;
-            self.ready.fetch_or(READABLE | ENDING, Ordering::SeqCst);
+            self.ready.fetch_or(READABLE, Ordering::SeqCst);
         }
     }
 
@@ -427,11 +482,12 @@ impl Conn {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
         let mut moved = false;
         if ready & (READABLE | ENDING) != 0 && !inner.held {
+            let ending = inner.peer_ending;
             let before = inner.rx.posted();
             let device = Arc::clone(&self.device);
             let mut context = Context {
                 fd,
-                ending: ready & ENDING != 0,
+                ending,
                 memory: &device.memory,
                 counters: &device.counters,
                 ring: &device.ring,
@@ -441,18 +497,19 @@ impl Conn {
             let end = if inner.stream { inner.rx.drive_stream(&mut context) } else { inner.rx.drive(&mut context) };
             moved = inner.rx.posted() != before;
             match end {
+                ReceiveEnd::Drained if inner.send_failed => self.fail(inner, Status::Reset, 0, None),
                 ReceiveEnd::Drained => {}
                 ReceiveEnd::Turn => {
                     // a stream without a posted receive waits for one; everything else comes again
                     if !inner.stream || inner.rx.posted() > 0 {
-                        self.device.again(self, ready & (READABLE | ENDING));
-                    } else if ready & ENDING != 0 {
+                        self.device.again(self, READABLE);
+                    } else if ending {
                         self.ended_without_receive(inner, fd);
                     }
                     moved = true;
                 }
                 ReceiveEnd::End { within } => {
-                    let status = if within { Status::Reset } else { Status::Ok };
+                    let status = if within || inner.send_failed { Status::Reset } else { Status::Ok };
                     self.fail(inner, status, 0, None);
                 }
                 ReceiveEnd::Violation(code, terminate) => {
@@ -495,11 +552,15 @@ impl Conn {
     /// Sends; true where a completion was written.
     fn send(self: &Arc<Self>, inner: &mut Inner) -> bool {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
-        if inner.tx.is_idle() {
+        if inner.tx.is_idle() || inner.send_failed {
             return false;
         }
+        let before = inner.tx.bytes_sent();
         let outcome = inner.tx.drive(fd, &self.device.memory, &self.device.counters);
         let moved = inner.tx.retire(&self.device.ring, self.tag());
+        if matches!(inner.phase, Phase::Draining) && inner.tx.bytes_sent() != before {
+            inner.deadline = Some(Instant::now() + DRAIN_TIMEOUT);
+        }
         match outcome {
             Ok(SendEnd::Done) => inner.blocked = false,
             Ok(SendEnd::Blocked) => inner.blocked = true,
@@ -515,15 +576,12 @@ impl Conn {
                 self.device.counters.terminates_sent.add(1);
                 self.fail(inner, Status::PeerViolation, pack(code), Some(&Terminate::new(code)));
             }
-            Err(SendError::Socket(_)) => {
+            Err(SendError::Socket(libc::EPIPE | libc::ECONNRESET)) => {
                 // What the peer said before it went (a Terminate, say) may still be there to read.
-                inner.blocked = true;
+                inner.send_failed = true;
                 self.ready.fetch_or(READABLE | ENDING, Ordering::SeqCst);
-                if inner.finished_sending {
-                    self.fail(inner, Status::Reset, 0, None);
-                }
-                inner.finished_sending = true;
             }
+            Err(SendError::Socket(_)) => self.fail(inner, Status::Reset, 0, None),
         }
         moved
     }
@@ -587,8 +645,7 @@ impl Conn {
         inner.phase = Phase::Closed;
         inner.fd = None;
         let (ring, tag) = (&self.device.ring, self.tag());
-        let first = (inner.cause == Status::LocalProtection).then_some(Status::LocalProtection);
-        inner.tx.flush(ring, tag, first);
+        inner.tx.flush(ring, tag);
         inner.rx.flush(ring, tag);
         if inner.announced {
             let (status, detail) = (inner.cause, inner.detail);

@@ -173,17 +173,13 @@ impl Device {
     /// Has a connection run again after others.
     pub fn again(&self, conn: &Arc<Conn>, events: u32) {
         lock(&self.ready).push_back((Arc::clone(conn), events));
+        if self.channel.armed.load(Ordering::SeqCst) {
+            self.interrupt(); // JavaScript sleeps or is about to, and the background thread may be in epoll
+        }
     }
 
     fn now(&self) -> u64 {
         self.origin.elapsed().as_nanos() as u64
-    }
-
-    fn run_guarded(conn: &Arc<Conn>, events: u32) -> bool {
-        catch_unwind(AssertUnwindSafe(|| conn.run(events))).unwrap_or_else(|_| {
-            conn.fail_after_panic();
-            true
-        })
     }
 
     /// One round over everything that is ready. `timeout_ms`: how long epoll may wait, for the background thread alone.
@@ -192,16 +188,15 @@ impl Device {
         let pending = lock(&self.ready).len();
         for _ in 0..pending {
             let Some((conn, events)) = lock(&self.ready).pop_front() else { break };
-            moved |= Self::run_guarded(&conn, events);
+            moved |= conn.run_guarded(events);
         }
         // What has just run may have completed something: the caller must tell before it may sleep.
         let wait = if pending == 0 && lock(&self.ready).is_empty() { timeout_ms.unwrap_or(0) } else { 0 };
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         self.counters.epoll_calls.add(1);
         // SAFETY: the array has room for EVENTS_MAX events.
-        let n = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as libc::c_int, wait)
-        };
+        let n =
+            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as libc::c_int, wait) };
         for event in events.iter().take(usize::try_from(n).unwrap_or(0)) {
             let (data, bits) = (event.u64, event.events);
             if data == WAKE_DATA {
@@ -222,7 +217,7 @@ impl Device {
                 let events = flag(libc::EPOLLIN, READABLE)
                     | flag(libc::EPOLLOUT, WRITABLE)
                     | flag(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR, ENDING);
-                if Self::run_guarded(&conn, events) {
+                if conn.run_guarded(events) {
                     moved = true;
                     self.note_hot(conn);
                 }
@@ -255,7 +250,7 @@ impl Device {
             let mut moved = false;
             for conn in hot.iter().flatten() {
                 // what it could not send is epoll's to report: trying again would only contend for the socket
-                moved |= Self::run_guarded(conn, READABLE);
+                moved |= conn.run_guarded(READABLE);
             }
             let ready = self.ring.ready();
             if ready > 0 {

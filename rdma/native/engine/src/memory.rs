@@ -71,10 +71,16 @@ pub struct Region {
     parent: Option<Arc<Region>>,
     valid: AtomicBool,
     pins: AtomicU32,
+    /// Windows on it in the table.
+    windows: AtomicU32,
     _mapping: Option<Mapping>,
 }
 
 impl Region {
+    fn is_large_writable(&self) -> bool {
+        self.access & REMOTE_WRITE != 0 && self.length >= LARGE
+    }
+
     fn is_valid(&self) -> bool {
         self.valid.load(Ordering::SeqCst) && self.parent.as_ref().is_none_or(|p| p.valid.load(Ordering::SeqCst))
     }
@@ -170,8 +176,11 @@ impl MemoryTable {
             }
         };
         let region = Arc::new(make(stag));
-        if region.access & REMOTE_WRITE != 0 && region.length >= LARGE {
+        if region.is_large_writable() {
             self.large_writable(region.pd).fetch_add(1, Ordering::SeqCst);
+        }
+        if let Some(parent) = &region.parent {
+            parent.windows.fetch_add(1, Ordering::SeqCst);
         }
         table.insert(stag, Arc::clone(&region));
         Ok(region)
@@ -192,6 +201,7 @@ impl MemoryTable {
             parent: None,
             valid: AtomicBool::new(true),
             pins: AtomicU32::new(0),
+            windows: AtomicU32::new(0),
             _mapping: None,
         })
     }
@@ -228,13 +238,14 @@ impl MemoryTable {
             parent: None,
             valid: AtomicBool::new(true),
             pins: AtomicU32::new(0),
+            windows: AtomicU32::new(0),
             _mapping: Some(mapping),
         })
     }
 
     /// A separately revocable STag on a part of a region.
     pub fn bind(&self, stag: u32, offset: u64, length: u64, access: u32) -> Result<Arc<Region>, Status> {
-        let parent = self.find(stag).ok_or(Status::BadHandle)?;
+        let parent = self.find(stag).filter(|region| region.is_valid()).ok_or(Status::BadHandle)?;
         let fits = offset.checked_add(length).is_some_and(|end| end <= parent.length);
         if !fits || parent.parent.is_some() {
             return Err(Status::Invalid);
@@ -249,6 +260,7 @@ impl MemoryTable {
             parent: Some(parent),
             valid: AtomicBool::new(true),
             pins: AtomicU32::new(0),
+            windows: AtomicU32::new(0),
             _mapping: None,
         })
     }
@@ -278,13 +290,26 @@ impl MemoryTable {
         Ok(pin)
     }
 
-    /// Makes an STag invalid and returns once nobody is touching its memory through it. `None`: no such STag.
+    /// Takes a region, and the windows on it, or a window out of the table, and returns once nobody is touching its memory through it. `None`: no such STag.
     pub fn invalidate(&self, stag: u32) -> Option<Arc<Region>> {
-        let region = self.table.write().unwrap_or_else(PoisonError::into_inner).remove(&stag)?;
-        region.valid.store(false, Ordering::SeqCst);
-        if region.access & REMOTE_WRITE != 0 && region.length >= LARGE {
-            self.large_writable(region.pd).fetch_sub(1, Ordering::SeqCst);
-        }
+        let region = {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let region = table.remove(&stag)?;
+            if let Some(parent) = &region.parent {
+                parent.windows.fetch_sub(1, Ordering::SeqCst);
+            }
+            if region.windows.load(Ordering::SeqCst) > 0 {
+                table.retain(|_, window| {
+                    let gone = window.parent.as_ref().is_some_and(|parent| Arc::ptr_eq(parent, &region));
+                    if gone {
+                        self.revoke(window);
+                    }
+                    !gone
+                });
+            }
+            region
+        };
+        self.revoke(&region);
         // A pin lasts one non-blocking system call, so this wait is short.
         while region.pins.load(Ordering::SeqCst) != 0 {
             std::thread::yield_now();
@@ -292,7 +317,17 @@ impl MemoryTable {
         Some(region)
     }
 
-    /// Invalidates for a peer (Send with Invalidate, RFC 5040 §5.5): only windows and regions of the peer's domain that it had been given access to.
+    /// Makes a region invalid; false where it was so already.
+    fn revoke(&self, region: &Region) -> bool {
+        let was_valid = region.valid.swap(false, Ordering::SeqCst);
+        if was_valid && region.is_large_writable() {
+            self.large_writable(region.pd).fetch_sub(1, Ordering::SeqCst);
+        }
+        was_valid
+    }
+
+    /// Invalidates for a peer (Send with Invalidate, RFC 5040 §5.3): only windows and regions of the peer's domain that it had been given access to. A
+    /// region's memory stays its owner's until that one invalidates it, too.
     pub fn invalidate_remote(&self, pd: u32, stag: u32) -> Result<(), AccessError> {
         let region = self.find(stag).ok_or(AccessError::InvalidStag)?;
         if region.pd != pd {
@@ -301,7 +336,14 @@ impl MemoryTable {
         if region.access == 0 {
             return Err(AccessError::Denied);
         }
-        self.invalidate(stag).map(|_| ()).ok_or(AccessError::InvalidStag)
+        let done = match region.parent {
+            Some(_) => self.invalidate(stag).is_some(),
+            None => self.revoke(&region),
+        };
+        while region.pins.load(Ordering::SeqCst) != 0 {
+            std::thread::yield_now();
+        }
+        done.then_some(()).ok_or(AccessError::InvalidStag)
     }
 
     /// How many regions and windows there are.

@@ -137,6 +137,8 @@ pub struct Rx {
     large_writable: LargeWritable,
     /// Protection domain of the queue pair.
     pub pd: u32,
+    /// The first posted receive names memory that is not ours to use.
+    blame: bool,
     /// FPDUs carry a CRC that is to be checked.
     pub crc: bool,
     /// An FPDU has been received.
@@ -157,6 +159,7 @@ impl Rx {
             large_receives: 0,
             large_writable,
             pd,
+            blame: false,
             crc: false,
             started: false,
         }
@@ -189,11 +192,12 @@ impl Rx {
         Some(work)
     }
 
-    /// Reports every posted receive as flushed.
+    /// Reports every posted receive as flushed, or the first one as to blame.
     pub fn flush(&mut self, ring: &Ring, tag: u32) {
         while let Some(work) = self.pop() {
             let bytes = work.filled as u32;
-            let (kind, status) = (EntryKind::Receive, Status::Flushed);
+            let kind = EntryKind::Receive;
+            let status = if std::mem::take(&mut self.blame) { Status::LocalProtection } else { Status::Flushed };
             ring.push(Entry { tag, kind, status, slot: work.slot, bytes, detail: 0, aux: 0 });
         }
         self.current = None;
@@ -217,6 +221,13 @@ impl Rx {
         loop {
             match self.step(context, &mut budget) {
                 Ok(()) => {}
+                Err(Stop::End(ReceiveEnd::Local)) => {
+                    match self.current.as_ref().map(|current| &current.sink) {
+                        Some(Sink::Read) => context.tx.blame_read(),
+                        _ => self.blame = true,
+                    }
+                    return ReceiveEnd::Local;
+                }
                 Err(Stop::End(end)) => return end,
                 Err(Stop::Violation(code)) => {
                     let terminate = self.terminate_message(code);
@@ -267,7 +278,7 @@ impl Rx {
         self.end -= self.start;
         self.start = 0;
         let limit = if self.bulk(context.tx) { STAGE_BYTES } else { (self.end + ask).min(STAGE_BYTES) };
-        let within = self.end > 0 || self.current.is_some();
+        let within = self.end > 0 || self.current.is_some() || !self.proto.is_between_messages();
         let Some(room) = self.stage.get_mut(self.end..limit) else {
             return Err(Stop::End(ReceiveEnd::Failed(libc::EIO)));
         };
@@ -288,6 +299,8 @@ impl Rx {
             Transfer::Bytes(n) => Ok(n),
             Transfer::WouldBlock => Err(Stop::End(ReceiveEnd::Drained)),
             Transfer::End => Err(Stop::End(ReceiveEnd::End { within })),
+            // memory that was registered, and is not there
+            Transfer::Failed(libc::EFAULT) => Err(Stop::End(ReceiveEnd::Local)),
             Transfer::Failed(code) => Err(Stop::End(ReceiveEnd::Failed(code))),
         }
     }
@@ -468,6 +481,7 @@ impl Rx {
     /// The same for a stream: fills the posted receives in order.
     pub fn drive_stream(&mut self, context: &mut Context<'_>) -> ReceiveEnd {
         let mut budget = TURN_BYTES;
+        self.take(context, 0);
         loop {
             let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
             let mut count = 0;
@@ -495,30 +509,7 @@ impl Rx {
                 Transfer::Failed(code) => return ReceiveEnd::Failed(code),
             };
             context.counters.bytes_placed.add(n as u64);
-            let mut left = n as u64;
-            while let Some(work) = self.queue.front_mut() {
-                let taken = left.min(work.sges.total - work.filled);
-                work.filled += taken;
-                left -= taken;
-                if work.filled < work.sges.total {
-                    break;
-                }
-                if let Some(work) = self.pop() {
-                    let (kind, status, bytes) = (EntryKind::Receive, Status::Ok, work.filled as u32);
-                    context.ring.push(Entry {
-                        tag: context.tag,
-                        kind,
-                        status,
-                        slot: work.slot,
-                        bytes,
-                        detail: 0,
-                        aux: 0,
-                    });
-                }
-                if left == 0 {
-                    break;
-                }
-            }
+            self.take(context, n as u64);
             if n < asked && !context.ending {
                 return ReceiveEnd::Drained;
             }
@@ -526,6 +517,22 @@ impl Rx {
                 return ReceiveEnd::Turn;
             }
             budget -= n;
+        }
+    }
+
+    /// Counts `n` bytes of a stream into the posted receives, and reports those that are full.
+    fn take(&mut self, context: &Context<'_>, mut n: u64) {
+        while let Some(work) = self.queue.front_mut() {
+            let taken = n.min(work.sges.total - work.filled);
+            work.filled += taken;
+            n -= taken;
+            if work.filled < work.sges.total {
+                return;
+            }
+            let Some(work) = self.pop() else { return };
+            let (kind, status, bytes) = (EntryKind::Receive, Status::Ok, work.filled as u32);
+            let (tag, slot) = (context.tag, work.slot);
+            context.ring.push(Entry { tag, kind, status, slot, bytes, detail: 0, aux: 0 });
         }
     }
 }

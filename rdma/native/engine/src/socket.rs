@@ -122,6 +122,15 @@ pub fn take_error(fd: &OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Whether there is a peer.
+pub fn is_connected(fd: &OwnedFd) -> bool {
+    // SAFETY: all-zero bytes are a valid sockaddr_storage.
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut length = std::mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: storage and length outlive the call and agree.
+    unsafe { libc::getpeername(fd.as_raw_fd(), std::ptr::from_mut(&mut storage).cast(), &mut length) == 0 }
+}
+
 /// Takes a connection; `WouldBlock` where there is none.
 pub fn accept(fd: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
     // SAFETY: all-zero bytes are a valid sockaddr_storage.

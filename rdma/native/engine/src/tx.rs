@@ -74,7 +74,7 @@ pub enum SendEnd {
 }
 
 /// Why sending failed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
     /// A work request of ours names memory that is not ours to use.
     Local,
@@ -127,6 +127,8 @@ pub struct Tx {
     fpdu_ends: VecDeque<u64>,
     marks: VecDeque<(u64, Mark)>,
     failed: bool,
+    /// What names memory that is not ours to use, where that is why sending failed.
+    blame: Option<Source>,
     /// The Terminate, where there was one, has left.
     pub terminate_sent: bool,
 }
@@ -166,6 +168,7 @@ impl Tx {
             fpdu_ends: VecDeque::new(),
             marks: VecDeque::new(),
             failed: false,
+            blame: None,
             terminate_sent: false,
         }
     }
@@ -224,6 +227,7 @@ impl Tx {
         loop {
             self.build(memory, counters)?;
             if self.chunks.is_empty() {
+                self.advance(0, counters); // empty messages of a stream
                 return Ok(SendEnd::Done);
             }
             if turn >= TURN_BYTES {
@@ -252,7 +256,10 @@ impl Tx {
                                 None if *remote => {
                                     return Err(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))
                                 }
-                                None => return Err(SendError::Local),
+                                None => {
+                                    self.blame = self.leaving();
+                                    return Err(SendError::Local);
+                                }
                             }
                         }
                         match pins.last().and_then(|pin| pin.local(sge.address, u64::from(sge.length))) {
@@ -280,9 +287,32 @@ impl Tx {
                 }
                 Transfer::WouldBlock => return Ok(SendEnd::Blocked),
                 Transfer::End => return Err(SendError::Socket(libc::EPIPE)),
+                Transfer::Failed(libc::EFAULT) => {
+                    self.blame = self.leaving();
+                    return Err(SendError::Local);
+                }
                 Transfer::Failed(code) => return Err(SendError::Socket(code)),
             }
         }
+    }
+
+    /// What the next byte to leave belongs to.
+    fn leaving(&self) -> Option<Source> {
+        match self.marks.front() {
+            Some((_, Mark::Work(number))) => Some(Source::Work(*number)),
+            Some(_) => None,
+            None => self.message.as_ref().map(|message| message.source),
+        }
+    }
+
+    /// The Read whose response is coming in names memory that is not ours to use.
+    pub fn blame_read(&mut self) {
+        self.blame = self.reads.front().map(|read| Source::Work(read.work));
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent
     }
 
     fn advance(&mut self, mut n: u64, counters: &Counters) {
@@ -359,17 +389,17 @@ impl Tx {
         Entry { tag, kind: EntryKind::Send, status, slot: work.slot, bytes, detail: 0, aux: 0 }
     }
 
-    /// Reports every unfinished request as flushed (the first one with `first`, where it is to blame), signalled or not.
-    pub fn flush(&mut self, ring: &Ring, tag: u32, first: Option<Status>) {
+    /// Reports every unfinished request as flushed (or as what it is to blame for), signalled or not.
+    pub fn flush(&mut self, ring: &Ring, tag: u32) {
         self.retire(ring, tag);
-        let mut status = first.unwrap_or(Status::Flushed);
         while let Some(work) = self.queue.pop_front() {
+            let status = match self.blame {
+                _ if work.done => Status::Ok,
+                Some(Source::Work(number)) if number == self.base => Status::LocalProtection,
+                _ => Status::Flushed,
+            };
             self.base += 1;
-            let own = if work.done { Status::Ok } else { status };
-            if !work.done {
-                status = Status::Flushed;
-            }
-            ring.push(Self::entry(&work, tag, own));
+            ring.push(Self::entry(&work, tag, status));
         }
         self.next = self.base;
         self.reads.clear();

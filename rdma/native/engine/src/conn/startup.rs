@@ -3,28 +3,27 @@ use super::*;
 
 impl Conn {
     pub(super) fn turn_connecting(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
-        let (Some(fd), Some(options), Some(remote)) = (&inner.fd, inner.options.clone(), inner.facts.remote) else {
-            return false;
-        };
+        let (Some(fd), Some(options)) = (&inner.fd, inner.options.clone()) else { return false };
         if ready & (WRITABLE | ENDING) == 0 {
             return false;
         }
         if let Err(error) = socket::take_error(fd) {
-            let code = error.raw_os_error().unwrap_or(libc::EIO);
-            self.fail(inner, connect_status(code), code as u32, None);
+            self.connect_next(inner, error.raw_os_error().unwrap_or(libc::EIO));
             return false;
         }
+        if !socket::is_connected(fd) {
+            return false; // the event was the previous address's
+        }
         let Ok(local) = socket::local_address(fd) else { return false };
-        let same_host = is_local(&local, &remote);
-        socket::tune(fd, same_host);
         inner.facts.local = Some(local);
+        socket::tune(fd, inner.facts.is_local());
         if options.stream {
-            self.open(inner, None, &options);
             self.announce(inner, EntryKind::Established);
+            self.open(inner, None, &options);
             return true;
         }
         let mut startup = options.startup.clone();
-        startup.crc = options.crc == 1 || (options.crc == 2 && !same_host);
+        startup.crc = options.wants_crc(&inner.facts);
         let (initiator, request) = Initiator::new(startup);
         inner.out = request;
         inner.phase = Phase::AwaitReply(initiator, Vec::new());
@@ -54,6 +53,11 @@ impl Conn {
         let mut first = [0u8; 16];
         match socket::receive_buffer(fd.as_raw_fd(), &mut first, true) {
             Transfer::Bytes(n) if n < first.len() && first.get(..n) == key.get(..n) => {
+                if inner.peer_ending {
+                    self.device.counters.startup_failures.add(1);
+                    self.finish(inner);
+                    return false;
+                }
                 socket::set_receive_low_water(fd, first.len());
                 false
             }
@@ -128,8 +132,9 @@ impl Conn {
         match initiator.handle_reply(buffer) {
             Ok(established) => {
                 let Some(options) = inner.options.clone() else { return false };
-                self.open(inner, Some(established), &options);
+                // before anything that could be told of the connection's end
                 self.announce(inner, EntryKind::Established);
+                self.open(inner, Some(established), &options);
                 true
             }
             Err(StartupError::Rejected { private_data }) => {
@@ -141,8 +146,17 @@ impl Conn {
                 self.startup_failed(inner, Status::NotIwarp);
                 false
             }
-            Err(_) => {
-                self.startup_failed(inner, Status::Incompatible);
+            Err(error) => {
+                let asked = inner.options.as_ref().is_some_and(|options| options.wants_crc(&inner.facts));
+                let crc = asked || Frame::parse(buffer).is_ok_and(|reply| reply.crc);
+                self.device.counters.startup_failures.add(1);
+                let terminate = error.terminate_code().map(|code| {
+                    // the responder has accepted, so it can be told in an FPDU
+                    inner.tx.payload_max = PAYLOAD_REMOTE;
+                    inner.tx.crc = crc;
+                    Terminate::new(code)
+                });
+                self.fail(inner, Status::Incompatible, 0, terminate.as_ref());
                 false
             }
         }
@@ -151,6 +165,10 @@ impl Conn {
     pub(super) fn request_complete(self: &Arc<Self>, inner: &mut Inner) -> bool {
         let Phase::AwaitRequest(buffer) = &inner.phase else { return false };
         match Responder::handle_request(buffer) {
+            Ok(_) if inner.peer_ending => {
+                self.device.counters.startup_failures.add(1);
+                self.finish(inner);
+            }
             Ok(responder) => {
                 inner.facts.private_data = responder.private_data().to_vec();
                 inner.facts.revision = responder.revision();
@@ -181,17 +199,13 @@ impl Conn {
             inner.tx.open = true;
             return;
         };
-        let local = match (inner.facts.local, inner.facts.remote) {
-            (Some(local), Some(remote)) => is_local(&local, &remote),
-            _ => false,
-        };
         inner.held = true;
         inner.rx.set_domain(options.pd, self.device.memory.large_writable(options.pd));
         inner.rx.crc = established.crc;
         inner.tx.crc = established.crc;
         inner.tx.ird = usize::from(established.ird);
         inner.tx.ord = usize::from(established.ord);
-        inner.tx.payload_max = if local { PAYLOAD_LOCAL } else { PAYLOAD_REMOTE };
+        inner.tx.payload_max = if inner.facts.is_local() { PAYLOAD_LOCAL } else { PAYLOAD_REMOTE };
         inner.tx.open = established.role == Role::Initiator;
         inner.facts.revision = established.revision;
         inner.facts.crc = established.crc;
@@ -201,11 +215,15 @@ impl Conn {
         if established.role == Role::Initiator {
             let operation = match established.rtr {
                 Some(Rtr::Write) => Operation::Write { stag: 0, to: 0 },
-                Some(Rtr::Read) => Operation::Read { stag: 0, to: 0 },
+                Some(Rtr::Read) => {
+                    // the responder has picked it, whatever depths were stated
+                    inner.tx.ord = inner.tx.ord.max(1);
+                    Operation::Read { stag: 0, to: 0 }
+                }
                 Some(Rtr::Send) => Operation::Send { invalidate: None, solicited: false },
                 None => return,
             };
-            inner.tx.post(SendWork::new(0, false, operation, Sges::default()));
+            inner.tx.post(SendWork::new(NO_SLOT, false, operation, Sges::default()));
             self.send(inner);
         }
     }
@@ -236,11 +254,7 @@ impl Conn {
             conn.tag.store(tag, Ordering::Relaxed);
             if let Some(responder) = responder {
                 let mut startup = options.startup.clone();
-                let local = match (inner.facts.local, inner.facts.remote) {
-                    (Some(local), Some(remote)) => is_local(&local, &remote),
-                    _ => false,
-                };
-                startup.crc = options.crc == 1 || (options.crc == 2 && !local);
+                startup.crc = options.wants_crc(&inner.facts);
                 let (reply, established) = responder.accept(startup);
                 inner.out = reply;
                 self.flush_out(inner);

@@ -64,23 +64,25 @@ impl Tx {
         self.arena_end - self.arena_start + 2 * FPDU_ARENA_MAX as u64 <= ARENA_BYTES as u64
     }
 
-    /// Appends payload that lies in a region: by reference, or copied when it is small. Feeds the CRC.
+    /// Appends payload that lies in a region: by reference, or copied where it is at most `inline` bytes. Feeds the CRC.
     pub(super) fn payload_push(
         &mut self,
         memory: &MemoryTable,
         counters: &Counters,
         sge: Sge,
         remote: bool,
+        inline: &mut usize,
         crc: Option<&mut Crc32c>,
     ) -> Result<(), SendError> {
         let lost =
             if remote { SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG) } else { SendError::Local };
         let length = sge.length as usize;
-        let small = length <= INLINE_MAX;
+        let small = length <= *inline;
         if crc.is_some() || small {
             let pin = memory.pin(sge.stag).ok_or(lost)?;
-            let pointer = pin.local(sge.address, length as u64).ok_or(SendError::Local)?;
+            let pointer = pin.local(sge.address, length as u64).ok_or(lost)?;
             if small {
+                *inline -= length;
                 let mut copy = [0u8; INLINE_MAX];
                 let Some(copy) = copy.get_mut(..length) else { return Err(SendError::Local) };
                 // SAFETY: the pin vouches for `length` bytes at `pointer`; the copy is a raw one because a peer may be writing there.
@@ -114,7 +116,8 @@ impl Tx {
             if self.message.is_none() && !self.start_next() {
                 break;
             }
-            self.build_one(memory, counters)?;
+            let source = self.message.as_ref().map(|message| message.source);
+            self.build_one(memory, counters).inspect_err(|_| self.blame = source)?;
         }
         Ok(())
     }
@@ -130,6 +133,9 @@ impl Tx {
             for sge in sges.iter().filter(|sge| sge.length > 0) {
                 self.built += u64::from(sge.length);
                 self.chunks.push_back(Chunk::Memory { sge: *sge, remote: false });
+            }
+            if let Some(work) = self.work(number) {
+                work.sges = sges;
             }
             self.marks.push_back((self.built, Mark::Work(number)));
             return Ok(());
@@ -203,6 +209,8 @@ impl Tx {
             crc.update(header);
         }
         self.arena_push(header);
+        // A segment copies what its place in the arena was reserved for; nothing of a large message is copied.
+        let mut inline = if message.total < LARGE { INLINE_MAX } else { 0 };
         if let Some(request) = &request {
             if let Some(crc) = &mut crc {
                 crc.update(request);
@@ -212,17 +220,18 @@ impl Tx {
             match message.source {
                 Source::Response(read) if length > 0 => {
                     let sge = Self::response_source(memory, &read, message.offset, bytes)?;
-                    self.payload_push(memory, counters, sge, true, crc.as_mut())?;
+                    self.payload_push(memory, counters, sge, true, &mut inline, crc.as_mut())?;
                 }
                 Source::Response(_) => {}
                 Source::Work(number) => {
                     let sges = self.work(number).map(|work| std::mem::take(&mut work.sges)).unwrap_or_default();
-                    for piece in sges.pieces(message.offset, length) {
-                        self.payload_push(memory, counters, piece, false, crc.as_mut())?;
-                    }
+                    let pushed = sges.pieces(message.offset, length).try_for_each(|piece| {
+                        self.payload_push(memory, counters, piece, false, &mut inline, crc.as_mut())
+                    });
                     if let Some(work) = self.work(number) {
                         work.sges = sges;
                     }
+                    pushed?;
                 }
             }
         }
