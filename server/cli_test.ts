@@ -153,7 +153,8 @@ function freePort(): number {
 
 /** Tries until it works, or long enough. */
 async function patiently<T>(attempt: () => Promise<T>): Promise<T> {
-  for (let deadline = Date.now() + TIMEOUT_MS;;) {
+  const deadline = Date.now() + TIMEOUT_MS;
+  while (true) {
     try {
       return await attempt();
     } catch (error) {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { RdmaError } from "../../rdma/mod.ts";
 import type { CallContext, Handler } from "../../rpc/server.ts";
 import type { Bulk } from "../../rpc/transport.ts";
 import { type Credentials, type FileHandle, type FileSystem, FsError } from "../../storage/backend/file_system.ts";
@@ -46,9 +47,14 @@ export class NfsCall {
     this.as = server.export.credentialsOf(context.credential);
   }
 
-  /** Memory for the bulk item of the results; the transport takes it back. */
+  /** Memory for the bulk item of the results; the transport takes it back. @throws {NfsError} NFS3ERR_JUKEBOX while there is none left */
   allocateBulk(lengthBytes: number): Bulk {
-    return this.#context.allocateBulk(lengthBytes);
+    try {
+      return this.#context.allocateBulk(lengthBytes);
+    } catch (error) {
+      if (!(error instanceof RdmaError && error.code === "Exhausted")) throw error;
+      throw new NfsError(nfsstat3.NFS3ERR_JUKEBOX, undefined, { cause: error });
+    }
   }
 
   /** Notes a file's attributes before an operation that may change it. Throws for a handle that is stale or none. */
