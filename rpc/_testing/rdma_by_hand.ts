@@ -12,7 +12,7 @@ import { encodeCmPrivateData, OUR_SETTINGS } from "../wire/rpc_rdma_cm.ts";
 import { encode, type XdrType, XdrWriter } from "../xdr/mod.ts";
 import { join } from "./bytes.ts";
 import { STORE, Store } from "./store.ts";
-import { FakeDomain, FakePool, type FakeQueuePair, verbsPair } from "./verbs_pair.ts";
+import { type FakeDomain, FakePool, type FakeQueuePair, verbsPair } from "./verbs_pair.ts";
 
 /** Lets everything happen that is ready to. */
 export async function settle(): Promise<void> {

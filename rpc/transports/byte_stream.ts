@@ -109,7 +109,7 @@ function pushPiece(pieces: Uint8Array[], writer: XdrWriter, bytes: Uint8Array): 
   if (!isSmall) pieces.push(bytes);
 }
 
-/** What a stretch of a stream turned out to be. */
+/** Where records go. */
 export interface RecordSink {
   /** A record that comes in one fragment begins; must lead to a call of `RecordReceiver.next` once it has been received. */
   handleRecord(lengthBytes: number): void;
@@ -135,17 +135,27 @@ export class RecordReceiver {
     this.#bytesMax = options.bytesMax ?? RECORD_BYTES_MAX;
   }
 
-  /** Waits for no further record. */
+  /** Receives nothing more. */
   stop(): void {
     this.#isStopped = true;
   }
 
   /** Waits for the next record. */
   next(): void {
-    if (this.#isStopped) return;
-    this.#stream.receive([this.#mark], (completion) => {
-      if (completion.status === "success") this.#handleMark();
+    this.receive([this.#mark], (isWhole) => {
+      if (isWhole) this.#handleMark();
     });
+  }
+
+  /** Receives the next bytes of a record. Where the connection has ended, or does meanwhile, they are not there as a whole. */
+  receive(pieces: Uint8Array[], done: (isWhole: boolean) => void): void {
+    if (this.#isStopped) return done(false);
+    try {
+      this.#stream.receive(pieces, ({ status }) => done(status === "success" && !this.#isStopped));
+    } catch {
+      // Closed; `closed` of the stream is about to tell why.
+      done(false);
+    }
   }
 
   #handleMark(): void {
@@ -166,10 +176,9 @@ export class RecordReceiver {
     const fragment = new Uint8Array(length);
     this.#fragments.push(fragment);
     this.#fragmentsBytes = recordBytes;
-    if (this.#isStopped) return;
     if (length === 0) return this.#handleFragment(isLast);
-    this.#stream.receive([fragment], (completion) => {
-      if (completion.status === "success") this.#handleFragment(isLast);
+    this.receive([fragment], (isWhole) => {
+      if (isWhole) this.#handleFragment(isLast);
     });
   }
 

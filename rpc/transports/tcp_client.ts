@@ -198,8 +198,8 @@ export class TcpClientTransport implements ClientTransport {
   #receiveHead(record: PartialRecord, until: number): void {
     const { buffer, received } = record;
     if (received === until) return this.#handleHead(record);
-    this.#stream.receive([buffer.subarray(received, until)], (completion) => {
-      if (completion.status !== "success") return this.#putBack(record);
+    this.#receiver.receive([buffer.subarray(received, until)], (isWhole) => {
+      if (!isWhole) return this.#putBack(record);
       record.received = until;
       this.#handleHead(record);
     });
@@ -256,9 +256,9 @@ export class TcpClientTransport implements ClientTransport {
     const whole = message.subarray(0, start + tailBytes);
     if (pieces.length === 0) return this.#handleReply(whole, { placedBytes: length, release });
     call.isPlacing = true;
-    this.#stream.receive(pieces, (completion) => {
+    this.#receiver.receive(pieces, (isWhole) => {
       call.isPlacing = false;
-      if (completion.status !== "success") return release();
+      if (!isWhole) return release();
       this.#handleReply(whole, { placedBytes: length, release });
     });
   }
@@ -277,8 +277,8 @@ export class TcpClientTransport implements ClientTransport {
     const whole = record.buffer.subarray(0, total);
     const release = () => this.#putBack(record);
     if (received === total) return this.#handleReply(whole, { release });
-    this.#stream.receive([whole.subarray(received)], (completion) => {
-      if (completion.status !== "success") return release();
+    this.#receiver.receive([whole.subarray(received)], (isWhole) => {
+      if (!isWhole) return release();
       this.#handleReply(whole, { release });
     });
   }

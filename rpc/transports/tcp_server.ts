@@ -109,8 +109,8 @@ export class TcpServerTransport implements ServerTransport {
     } catch (cause) {
       return this.#fail(new ProtocolError("TooLarge", `no memory for a record of ${lengthBytes} bytes`, { cause }));
     }
-    this.#stream.receive(rest === undefined ? [head] : [head, rest.bytes], (completion) => {
-      if (completion.status === "success") return this.#begin(head, { buffer, rest });
+    this.#receiver.receive(rest === undefined ? [head] : [head, rest.bytes], (isWhole) => {
+      if (isWhole) return this.#begin(head, { buffer, rest });
       rest?.release();
       this.#buffers.put(buffer);
     });
@@ -139,7 +139,12 @@ export class TcpServerTransport implements ServerTransport {
 
   #send(reply: XdrMessage | undefined, done: () => void): void {
     if (reply === undefined || this.#isEnded) return done();
-    this.#stream.send(recordPieces(this.#writer, reply), done);
+    try {
+      this.#stream.send(recordPieces(this.#writer, reply), done);
+    } catch {
+      // Closed; `closed` of the stream is about to tell why.
+      done();
+    }
   }
 
   /** From now on nothing is sent or received. */
