@@ -99,5 +99,6 @@ export class BufferPool implements Disposable {
     for (const region of this.#slabs) region.deregister();
     this.#slabs.length = 0;
     this.#free.clear();
+    this.#bytes = 0;
   }
 }

@@ -6,7 +6,7 @@
 import { EntryKind, FACTS_BYTES, SGE_WORDS, SGES_MAX, WORK_WORDS, WorkFlag } from "./_ffi/layout.ts";
 import type { RingEntry } from "./pump.ts";
 import type { Device } from "./device.ts";
-import { check, codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
+import { codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
 
 /** Work of one connection that may be outstanding; the engine has the same limit for each direction. */
 export const WORK_MAX = 16 * 1024;
@@ -49,10 +49,10 @@ export interface ConnectionFacts {
   privateData: Uint8Array;
 }
 
-/** Reads a connection's facts. */
-export function readFacts(device: Device, handle: number): ConnectionFacts {
+/** Reads a connection's facts; `undefined` where there is no such connection any more. */
+export function readFacts(device: Device, handle: number): ConnectionFacts | undefined {
   const bytes = new Uint8Array(FACTS_BYTES);
-  check(device.native.weft_facts(handle, bytes));
+  if (device.native.weft_facts(handle, bytes) < 0) return undefined;
   const [revision, crc, ird, ord, localPort, remotePort, length] = new Uint32Array(bytes.buffer, 0, 8);
   const text = (at: number) => {
     const field = bytes.subarray(at, at + 64);
@@ -93,6 +93,8 @@ export abstract class Connection implements AsyncDisposable {
   #words: Uint32Array<ArrayBuffer> = new Uint32Array(256);
   #used = 0;
   #batch: number[] = [];
+  /** Slots of work that came too late. */
+  #late: number[] = [];
   #ended = false;
   #closing = false;
   #facts: ConnectionFacts | undefined;
@@ -114,7 +116,9 @@ export abstract class Connection implements AsyncDisposable {
 
   /** Facts of the established connection. */
   get facts(): ConnectionFacts {
-    return this.#facts ??= readFacts(this.device, this.#handle);
+    const facts = this.#facts ??= readFacts(this.device, this.#handle);
+    if (facts === undefined) throw new RdmaError("Closed");
+    return facts;
   }
 
   /** The peer's address. */
@@ -201,11 +205,11 @@ export abstract class Connection implements AsyncDisposable {
     this.#used = 0;
     const batch = this.#batch;
     const status = this.#ended ? STATUS_CLOSED : this.device.native.weft_post(this.#handle, this.#words, count);
-    if (status < 0) {
-      // The connection has ended natively; its Closed entry is on its way. Or the request was malformed: then only the caller can know.
-      for (const slot of batch) {
-        this.complete(slot, { status: status === STATUS_CLOSED ? "flushed" : codeOf(status), byteLength: 0 });
-      }
+    if (status === STATUS_CLOSED) {
+      // The connection has ended natively: this is flushed behind what was posted before it, whose entries are in the ring.
+      this.#late.push(...batch);
+    } else if (status < 0) {
+      for (const slot of batch) this.complete(slot, { status: codeOf(status), byteLength: 0 });
     }
     batch.length = 0;
   }
@@ -247,7 +251,7 @@ export abstract class Connection implements AsyncDisposable {
     const code = codeOf(entry.status);
     let error: RdmaError | undefined;
     if (code !== "Ok" && !(code === "Aborted" && this.#closing)) {
-      const privateData = code === "Rejected" ? readFacts(this.device, this.#handle).privateData : undefined;
+      const privateData = code === "Rejected" ? readFacts(this.device, this.#handle)?.privateData : undefined;
       error = new RdmaError(code, { terminate: unpackTerminate(entry.detail), privateData });
     }
     this.end(error ?? undefined, code);
@@ -255,9 +259,11 @@ export abstract class Connection implements AsyncDisposable {
 
   private end(error: RdmaError | undefined, code: RdmaErrorCode): void {
     // The facts outlive the handle: a peer's address is asked for after its connection.
-    if (this.established === undefined) void this.facts;
+    this.#facts ??= readFacts(this.device, this.#handle);
     this.#ended = true;
     this.flush();
+    for (const slot of this.#late) this.complete(slot, { status: "flushed", byteLength: 0 });
+    this.#late.length = 0;
     this.device.release(this.tag, this.#handle);
     this.established?.(error ?? new RdmaError(code === "Ok" ? "Closed" : code));
     this.#resolveClosed(error);

@@ -6,9 +6,9 @@
 import { COUNTERS, EntryKind, SETTINGS_WORDS } from "./_ffi/layout.ts";
 import { type Native, openLibrary } from "./_ffi/library.ts";
 import { CompletionQueue, type CompletionQueueOptions } from "./completion_queue.ts";
-import type { Connection } from "./connection.ts";
+import { type Connection, readFacts } from "./connection.ts";
 import { check, codeOf, RdmaError } from "./errors.ts";
-import { ConnectionRequest, Listener, type ListenOptions, type StartupOptions } from "./listener.ts";
+import { checkPrivateData, ConnectionRequest, Listener, type ListenOptions, type StartupOptions } from "./listener.ts";
 import { ProtectionDomain } from "./protection_domain.ts";
 import { type PollingOptions, Pump, type RingEntry } from "./pump.ts";
 import { QueuePair, type Queues } from "./queue_pair.ts";
@@ -16,6 +16,8 @@ import { Stream } from "./stream.ts";
 
 /** RDMA Read depths that are offered unless told otherwise. */
 const READ_DEPTH = 64;
+/** The largest that MPA can state (RFC 6581 §9). */
+const READ_DEPTH_MAX = 0x3ffe;
 
 /** What the engine counts; each number only grows, `regions` apart. */
 export type DeviceCounters = Record<typeof COUNTERS[number], number>;
@@ -52,7 +54,8 @@ export class Device implements AsyncDisposable {
   readonly #dirty: Connection[] = [];
   #flushScheduled = false;
   #inBatch = false;
-  #domains = 0;
+  readonly #domains = new Set<ProtectionDomain>();
+  #domainCount = 0;
   #open = true;
 
   private constructor(native: Native, polling: PollingOptions | undefined) {
@@ -89,7 +92,13 @@ export class Device implements AsyncDisposable {
 
   /** A new protection domain. */
   allocateProtectionDomain(): ProtectionDomain {
-    return new ProtectionDomain(this.usable(), ++this.#domains);
+    return new ProtectionDomain(this.usable(), ++this.#domainCount);
+  }
+
+  /** Notes whether a domain has regions. For the domain. */
+  track(domain: ProtectionDomain, hasRegions: boolean): void {
+    if (hasRegions) this.#domains.add(domain);
+    else this.#domains.delete(domain);
   }
 
   /** A completion queue, for work whose completions are polled instead of called back. */
@@ -99,7 +108,7 @@ export class Device implements AsyncDisposable {
 
   /** Takes what completions there are, and hands them on, without waiting. Returns how many there were. */
   progress(): number {
-    return this.usable().#pump.drain();
+    return this.usable().#pump.poll();
   }
 
   /** Everything counted so far. */
@@ -113,6 +122,11 @@ export class Device implements AsyncDisposable {
   settings(
     options: Partial<StartupOptions> & { stream?: boolean; peerToPeer?: boolean; revision?: number },
   ): Uint32Array<ArrayBuffer> {
+    for (const depth of [options.inboundReadDepth ?? 0, options.outboundReadDepth ?? 0]) {
+      if (!Number.isInteger(depth) || depth < 0 || depth > READ_DEPTH_MAX) {
+        throw new RangeError(`a read depth is a number from 0 to ${READ_DEPTH_MAX}`);
+      }
+    }
     const words = new Uint32Array(SETTINGS_WORDS);
     words[0] = options.stream ? 1 : 0;
     words[1] = options.crc === undefined ? 2 : Number(options.crc);
@@ -129,8 +143,7 @@ export class Device implements AsyncDisposable {
    * data), `Incompatible`; with the signal's reason when aborted.
    */
   async connect(options: ConnectOptions): Promise<QueuePair> {
-    const privateData = options.privateData ?? new Uint8Array(0);
-    if (privateData.byteLength > 508) throw new RangeError("private data has at most 508 bytes");
+    const privateData = checkPrivateData(options.privateData);
     const settings = this.settings({ ...options });
     return await this.#connect(
       options,
@@ -154,6 +167,7 @@ export class Device implements AsyncDisposable {
   ): Promise<C> {
     const { signal } = options;
     signal?.throwIfAborted();
+    checkPort(options.port);
     const { native, handle, out } = this.usable();
     const tag = this.reserve();
     const host = new TextEncoder().encode(options.hostname);
@@ -207,6 +221,7 @@ export class Device implements AsyncDisposable {
    * @throws {Deno.errors.AddrInUse | Deno.errors.PermissionDenied | RdmaError}
    */
   listen(options: ListenOptions): Listener {
+    checkPort(options.port);
     const { native, handle, out } = this.usable();
     const hostname = options.hostname ?? "127.0.0.1";
     const host = new TextEncoder().encode(hostname === "localhost" ? "127.0.0.1" : hostname);
@@ -224,8 +239,9 @@ export class Device implements AsyncDisposable {
   }
 
   /** For {@linkcode Listener.close}. */
-  releaseListener(tag: number, handle: number): void {
+  releaseListener(listener: Listener, tag: number, handle: number): void {
     if (this.#open) this.native.weft_listener_close(handle);
+    this.#listeners.delete(listener);
     // The tag stays taken: requests that are in the ring still name it.
     this.#endpoints[tag] = undefined;
     this.#pump.unref();
@@ -263,12 +279,9 @@ export class Device implements AsyncDisposable {
     queueMicrotask(() => {
       this.#flushScheduled = false;
       this.#flush();
+      // completions are due soon: poll for a while
+      this.#pump.kick();
     });
-  }
-
-  /** A completion is due soon: poll for a while. */
-  expect(): void {
-    if (!this.#inBatch) this.#pump.kick();
   }
 
   /** Something was done that has consequences in the ring. */
@@ -289,7 +302,9 @@ export class Device implements AsyncDisposable {
     switch (entry.kind) {
       case EntryKind.Request: {
         const { onRequest } = (endpoint ?? {}) as ListenOptions;
-        const request = new ConnectionRequest(this, entry.aux);
+        const facts = readFacts(this, entry.aux);
+        if (facts === undefined) break; // the peer has gone already
+        const request = new ConnectionRequest(this, entry.aux, facts);
         if (onRequest === undefined) request.reject();
         else onRequest(request);
         break;
@@ -329,8 +344,10 @@ export class Device implements AsyncDisposable {
         ends.push(endpoint.closed);
       }
     }
-    this.#pump.drain();
+    this.#pump.poll();
     await Promise.all(ends);
+    // Memory of the engine's goes with the device: what is left of it must not be seen any more.
+    for (const domain of this.#domains) domain[Symbol.dispose]();
     this.#open = false;
     this.#pump.close();
     this.native.weft_device_close(this.handle);
@@ -340,6 +357,10 @@ export class Device implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function checkPort(port: number): void {
+  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new RangeError("a port is a number from 0 to 65535");
 }
 
 function listenError(status: number, errno: number, address: string): Error {

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { type ConnectionFacts, readFacts } from "./connection.ts";
+import type { ConnectionFacts } from "./connection.ts";
 import type { Device } from "./device.ts";
-import { check, RdmaError } from "./errors.ts";
+import { RdmaError } from "./errors.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
 import { QueuePair, type Queues } from "./queue_pair.ts";
 import type { Stream } from "./stream.ts";
@@ -35,6 +35,17 @@ export interface StartupOptions {
   outboundReadDepth?: number;
 }
 
+/** The most private data beside the read depths of an MPA frame (RFC 6581 §9). */
+const PRIVATE_DATA_MAX = 508;
+
+/** Private data that fits in an MPA frame, or none. */
+export function checkPrivateData(bytes: Uint8Array = new Uint8Array(0)): Uint8Array<ArrayBuffer> {
+  if (bytes.byteLength > PRIVATE_DATA_MAX) {
+    throw new RangeError(`private data has at most ${PRIVATE_DATA_MAX} bytes`);
+  }
+  return bytes as Uint8Array<ArrayBuffer>;
+}
+
 /** A listening port that takes iWARP and plain TCP. */
 export class Listener implements AsyncDisposable {
   /** The address listened on. */
@@ -59,7 +70,7 @@ export class Listener implements AsyncDisposable {
   close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
-      this.#device.releaseListener(this.#tag, this.#handle);
+      this.#device.releaseListener(this, this.#tag, this.#handle);
     }
     return Promise.resolve();
   }
@@ -78,10 +89,10 @@ export class ConnectionRequest {
   #answered = false;
 
   /** For the device's use. */
-  constructor(device: Device, handle: number) {
+  constructor(device: Device, handle: number, facts: ConnectionFacts) {
     this.#device = device;
     this.#handle = handle;
-    this.#facts = readFacts(device, handle);
+    this.#facts = facts;
   }
 
   /** What the peer sent with it. */
@@ -103,22 +114,20 @@ export class ConnectionRequest {
    * @throws {RdmaError} `Closed` where the peer has gone meanwhile
    */
   accept(options: StartupOptions & Queues & { onReady?: (qp: QueuePair) => void }): Promise<QueuePair> {
+    const device = this.#device.usable();
+    const settings = device.settings(options);
+    const privateData = checkPrivateData(options.privateData);
     this.#answer();
-    const device = this.#device;
     const tag = device.reserve();
     const qp = new QueuePair(device, { tag, handle: this.#handle, queues: options });
-    const privateData = options.privateData ?? new Uint8Array(0);
-    const status = device.native.weft_accept(
-      this.#handle,
-      tag,
-      device.settings(options),
-      privateData as Uint8Array<ArrayBuffer>,
-      privateData.byteLength,
-    );
+    const status = device.native.weft_accept(this.#handle, tag, settings, privateData, privateData.byteLength);
     if (status < 0) {
       device.unreserve(tag);
       device.native.weft_release(this.#handle);
-      return Promise.reject(new RdmaError("Closed", { message: "the peer has gone" }));
+      const gone = Promise.reject(new RdmaError("Closed", { message: "the peer has gone" }));
+      // A peer that goes must not end a process that accepts without looking back.
+      gone.catch(() => {});
+      return gone;
     }
     device.attach(tag, qp);
     options.onReady?.(qp);
@@ -128,13 +137,11 @@ export class ConnectionRequest {
   }
 
   /** Refuses, with private data for the peer. */
-  reject(privateData: Uint8Array = new Uint8Array(0)): void {
+  reject(privateData?: Uint8Array): void {
+    const bytes = checkPrivateData(privateData);
     this.#answer();
-    const { native } = this.#device;
-    check(
-      Math.min(0, native.weft_reject(this.#handle, privateData as Uint8Array<ArrayBuffer>, privateData.byteLength)) &&
-        0,
-    );
+    // a peer that has gone meanwhile needs no answer
+    this.#device.native.weft_reject(this.#handle, bytes, bytes.byteLength);
   }
 
   #answer(): void {

@@ -57,12 +57,14 @@ export class ProtectionDomain implements Disposable {
 
   #add(region: MemoryRegion): MemoryRegion {
     this.#regions.add(region);
+    this.device.track(this, true);
     return region;
   }
 
   /** Takes a region off the list. For {@linkcode MemoryRegion.deregister}. */
   forget(region: MemoryRegion): void {
     this.#regions.delete(region);
+    if (this.#regions.size === 0) this.device.track(this, false);
   }
 
   /** Deregisters every region of the domain. */

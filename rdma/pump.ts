@@ -77,7 +77,7 @@ export class Pump {
     this.#mask = (this.#words.length - RING_HEADER_WORDS) / RING_ENTRY_WORDS - 1;
     this.#socket = new Socket({ fd: options.wakeFd });
     this.#socket.unref();
-    this.#socket.on("data", () => this.#turn());
+    this.#socket.on("data", () => this.#scheduled || this.#turn());
     this.#socket.on("error", () => {});
     this.#arm();
   }
@@ -106,15 +106,13 @@ export class Pump {
   }
 
   /** Takes every entry that is ready, without waiting. Returns how many there were. */
-  drain(): number {
-    let total = 0;
-    while (!this.#closed) {
-      const ready = this.#native.weft_progress(this.#handle, 0);
-      if (ready <= 0) break;
-      this.#dispatch(ready);
-      total += ready;
-    }
-    return total;
+  poll(): number {
+    if (this.#closed) return 0;
+    const ready = Math.max(0, this.#native.weft_progress(this.#handle, 0));
+    if (ready > 0) this.#dispatch(ready);
+    // who polls is not told of what comes later, unless a turn arms the channel again
+    this.kick();
+    return ready;
   }
 
   #schedule(): void {
@@ -147,8 +145,9 @@ export class Pump {
     const words = this.#words;
     const entry = this.#entry;
     let head = words[RING_HEAD_WORD];
+    const end = (head + ready) | 0;
     try {
-      for (let i = 0; i < ready; i++) {
+      while (head !== end) {
         const at = RING_HEADER_WORDS + (head & this.#mask) * RING_ENTRY_WORDS;
         entry.tag = words[at] >>> 0;
         entry.kind = words[at + 1];
@@ -166,7 +165,8 @@ export class Pump {
           // a completion's consumer is to blame, not the queue; the rest of the batch goes on
           reportError(error);
         }
-        if (this.#closed) return;
+        // where the handler polled, the rest of the batch has been handled
+        if (this.#closed || words[RING_HEAD_WORD] !== head) return;
       }
     } finally {
       if (!this.#closed) this.#batchEnd();

@@ -107,12 +107,13 @@ export class QueuePair extends Connection {
         break;
       case "read":
         if (local.length > 1) throw new RangeError("a Read has one sink (RFC 5040 §5.4)");
+        if (this.outboundReadDepth === 0) {
+          throw new RdmaError("Invalid", { message: "no RDMA Read may be outstanding on this connection" });
+        }
         this.begin(WorkOpcode.Read, 0, local.length, done, local, work.remote.stag, work.remote.address);
         break;
     }
     this.#elements(local);
-    // a completion is due: look for it
-    if (done !== undefined) this.device.expect();
   }
 
   /**

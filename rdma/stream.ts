@@ -11,7 +11,6 @@ export class Stream extends Connection {
   /** Sends the pieces, in order, behind what is queued. Done when the kernel has taken the last byte. */
   send(pieces: readonly Uint8Array[], done?: Completed): void {
     this.#post(WorkOpcode.Send, pieces, done);
-    if (done !== undefined) this.device.expect();
   }
 
   /** Fills the pieces, in order and exactly. Several may be queued. `Flushed`, with the bytes that did come, where the connection ends first. */
@@ -21,6 +20,14 @@ export class Stream extends Connection {
 
   #post(opcode: number, pieces: readonly Uint8Array[], done: Completed | undefined): void {
     const { native } = this.device;
+    let total = 0;
+    for (const { buffer, byteLength } of pieces) {
+      if (buffer instanceof ArrayBuffer && (buffer.resizable || buffer.detached)) {
+        throw new TypeError("a resizable or detached buffer cannot be used: it does not stay in place");
+      }
+      total += byteLength;
+    }
+    if (total > 0xffff_ffff) throw new RangeError("at most 2^32 - 1 bytes at once");
     this.begin(opcode, 0, pieces.length, done, pieces);
     for (const piece of pieces) {
       const address = piece.byteLength === 0 ? 0 : native.weft_address(piece as Uint8Array<ArrayBuffer>);

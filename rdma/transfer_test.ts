@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { connectPair, type End, fill, guarded, same, since, whole } from "./_testing/pair.ts";
+import { connectPair, type End, fill, guarded, same, since, until, whole } from "./_testing/pair.ts";
 import { Access, type MemoryRegion, type Sge, type WorkCompletion } from "./mod.ts";
 
 const KIB = 1024;
@@ -151,6 +151,7 @@ async function burst(from: End, to: End): Promise<void> {
     from.qp.postSend({ opcode: "read", local: [part(back, i * STRIDE, lengths[i])], remote }, done);
   }
   await promise;
+  await until(() => received.length === COUNT);
   assertEquals(order, Array.from({ length: COUNT * 3 }, (_, i) => Math.floor(i / 3)));
   assertEquals(received.map((done) => done.byteLength), lengths);
   for (let i = 0; i < COUNT; i++) {
