@@ -94,11 +94,9 @@ export const noDeadFiles: Rule = (tree) => {
   };
   for (const path of modules.keys()) if (isEntry(path)) visit(path);
   const offences = [...modules.keys()]
-    .filter((path) => !isTest(path) && !path.endsWith(".d.ts") && !reached.has(path) && !/\btesting\b/.test(path));
+    .filter((path) => !isTest(path) && !path.endsWith(".d.ts") && !reached.has(path));
   for (const path of modules.keys()) if (/_test\.ts$/.test(path)) visit(path);
-  const helpers = [...modules.keys()].filter((path) =>
-    (isTest(path) || /\btesting\b/.test(path)) && !reached.has(path)
-  );
+  const helpers = [...modules.keys()].filter((path) => isTest(path) && !reached.has(path));
   return [...offences, ...helpers].map((path) => `${path} is imported by nothing`);
 };
 

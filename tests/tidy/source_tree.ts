@@ -33,7 +33,7 @@ function isText(path: string): boolean {
 /** Whether a file holds tests. */
 export function isTest(path: string): boolean {
   return /(_test\.ts|_tests?\.rs|\/tests\.rs)$/.test(path) || path.startsWith("tests/") ||
-    /\/(tests|examples|benches)\//.test(path);
+    /\/(tests|_testing|examples|benches)\//.test(path);
 }
 
 /** TypeScript or Rust with comments blanked out; line numbers stay. Strings are kept. */
