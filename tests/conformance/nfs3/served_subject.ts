@@ -5,12 +5,13 @@
  */
 import { BufferPool, Device } from "../../../rdma/mod.ts";
 import { type ClientTransport, connectRdma, connectTcp } from "../../../rpc/mod.ts";
-import { type NfsServer, serve } from "../../../server/mod.ts";
+import { type NfsServer, serve, type ServeOptions } from "../../../server/mod.ts";
+import { LocalDirectory } from "../../../storage/backend/local_directory.ts";
 import { MemoryFileSystem } from "../../../storage/backend/memory.ts";
 import type { ServerChoices, ServerUnderTest, Subject } from "./subject.ts";
 
-/** What is behind the server. */
-export type Backend = "memory" | "local directory";
+/** What is behind the server. "indexed directory": a local directory with the handles that an ordinary user's has. */
+export type Backend = "memory" | "local directory" | "indexed directory";
 
 /** Whether a local directory acts with the callers' identities: it does so for the superuser only. */
 const IS_SUPERUSER = Deno.uid() === 0;
@@ -21,8 +22,8 @@ export function servedSubject(options: { proto: "tcp" | "rdma"; backend: Backend
     name: `${options.backend} over ${options.proto}`,
     enforcesCredentials: options.backend === "memory" || IS_SUPERUSER,
     async open(choices) {
-      const server = new ServedDirectory(options.proto);
-      await server.start(options.backend, choices);
+      const server = new ServedDirectory(options);
+      await server.start(choices);
       return server;
     },
   };
@@ -30,22 +31,25 @@ export function servedSubject(options: { proto: "tcp" | "rdma"; backend: Backend
 
 class ServedDirectory implements ServerUnderTest {
   readonly #proto: "tcp" | "rdma";
+  readonly #backend: Backend;
   readonly #device = Device.open();
   readonly #pd = this.#device.allocateProtectionDomain();
   readonly #pool = new BufferPool(this.#pd);
   readonly #temporary = Deno.makeTempDirSync({ prefix: "weft_conformance_" });
-  #fileSystem: MemoryFileSystem | undefined;
+  readonly #memory = new MemoryFileSystem();
+  /** The directory, where it was not the server that opened it. */
+  #opened: LocalDirectory | undefined;
   #server: NfsServer | undefined;
   readonly #transports: ClientTransport[] = [];
   readonly #faults: unknown[] = [];
 
-  constructor(proto: "tcp" | "rdma") {
+  constructor({ proto, backend }: { proto: "tcp" | "rdma"; backend: Backend }) {
     this.#proto = proto;
+    this.#backend = backend;
   }
 
-  async start(backend: Backend, choices: ServerChoices): Promise<void> {
-    if (backend === "memory") this.#fileSystem = new MemoryFileSystem();
-    else Deno.mkdirSync(`${this.#temporary}/export`);
+  async start(choices: ServerChoices): Promise<void> {
+    Deno.mkdirSync(`${this.#temporary}/export`);
     await this.#serve(choices);
   }
 
@@ -59,12 +63,14 @@ class ServedDirectory implements ServerUnderTest {
 
   async restart(choices: ServerChoices): Promise<void> {
     await this.#server?.close();
+    await this.#opened?.[Symbol.asyncDispose]();
     await this.#serve(choices);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const transport of this.#transports) await transport.close();
     await this.#server?.close();
+    await this.#opened?.[Symbol.asyncDispose]();
     this.#pool[Symbol.dispose]();
     await this.#device.close();
     await Deno.remove(this.#temporary, { recursive: true });
@@ -73,15 +79,25 @@ class ServedDirectory implements ServerUnderTest {
   }
 
   async #serve(choices: ServerChoices): Promise<void> {
-    const what = this.#fileSystem === undefined
-      ? { directory: `${this.#temporary}/export`, stateDirectory: `${this.#temporary}/state` }
-      : { fileSystem: this.#fileSystem };
     this.#server = await serve({
       ...choices,
-      ...what,
+      ...this.#served(),
       rootSquash: choices.rootSquash ?? false,
       port: 0,
       onError: (error) => this.#faults.push(error),
     });
+  }
+
+  #served(): Pick<ServeOptions, "fileSystem" | "directory" | "stateDirectory"> {
+    const directory = `${this.#temporary}/export`;
+    const stateDirectory = `${this.#temporary}/state`;
+    switch (this.#backend) {
+      case "memory":
+        return { fileSystem: this.#memory };
+      case "local directory":
+        return { directory, stateDirectory };
+      case "indexed directory":
+        return { fileSystem: this.#opened = LocalDirectory.open(directory, { stateDirectory, handles: "index" }) };
+    }
   }
 }
