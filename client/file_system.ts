@@ -243,13 +243,9 @@ export class NfsFileSystem implements AsyncDisposable {
     await this.#change(`utime '${path}'`, path, { atime: toTime(atime), mtime: toTime(mtime) });
   }
 
-  /** As `utime`, with all of NFS's nanoseconds, and on a symbolic link itself where `follow` is false. */
-  async setTimes(
-    path: string,
-    times: { atime: fattr3["atime"]; mtime: fattr3["mtime"] },
-    options: { follow?: boolean } = {},
-  ): Promise<void> {
-    await this.#change(`utime '${path}'`, path, times, options.follow ?? true);
+  /** Sets several attributes at once, times with all of NFS's nanoseconds; those of a symbolic link itself where `follow` is false. */
+  async setAttributes(path: string, changes: Changes, options: { follow?: boolean } = {}): Promise<void> {
+    await this.#change(`setattr '${path}'`, path, changes, options.follow ?? true);
   }
 
   /** Sets a file's length, as `Deno.truncate`. */
@@ -328,6 +324,14 @@ export class NfsFileSystem implements AsyncDisposable {
   allocate(lengthBytes: number): LentMemory {
     const lent: Bulk = this.#session.allocate(lengthBytes);
     return { bytes: lent.bytes, release: () => lent.release(), [Symbol.dispose]: () => lent.release() };
+  }
+
+  /**
+   * Registers memory of the application's, so that transfers to and from it, or parts of it, need not do so each time. Until the
+   * returned object is disposed of, the buffer must not be detached or resized.
+   */
+  register(bytes: Uint8Array): Disposable {
+    return this.#session.options.register?.(bytes) ?? { [Symbol.dispose]: () => {} };
   }
 
   /**

@@ -137,6 +137,7 @@ async function connect<T>(
         readBytesMax: clampTransfer(rtmax),
         writeBytesMax: clampTransfer(wtmax),
         writeThrough: options.writeThrough ?? true,
+        register: options.dial === undefined ? (bytes) => connector.register(bytes) : undefined,
         signal,
       });
       return result(

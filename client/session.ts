@@ -16,6 +16,8 @@ export interface SessionOptions {
   writeBytesMax: number;
   /** Whether a large `write` of a file waits for stable storage. */
   writeThrough: boolean;
+  /** Registers memory of the application's; nothing happens where the transport has no use for that. */
+  register?: (bytes: Uint8Array) => Disposable;
   /** Ends everything. */
   signal?: AbortSignal;
 }

@@ -8,7 +8,7 @@
  */
 import { codeOf } from "../errors.ts";
 import type { NfsFile } from "../file.ts";
-import type { NfsFileInfo } from "../file_info.ts";
+import { type NfsFileInfo, toTime } from "../file_info.ts";
 import { runBounded, Slots } from "../slots.ts";
 import type { CommandContext } from "./context.ts";
 import { type CopyEnd, LocalEnd, NfsEnd, usedBytes } from "./copy_ends.ts";
@@ -343,17 +343,21 @@ export class TreeCopier {
     }
   }
 
-  /** Owner where we may, then mode, then times, as each of these changes what comes after. */
-  async #preserve(info: Deno.FileInfo, destination: Target): Promise<void> {
-    const { api, path, files } = destination;
-    await api.chown(path, info.uid, info.gid).catch((error) => {
-      // As cp: only root can give files away, and nobody complains.
-      if (codeOf(error) !== "EPERM" && codeOf(error) !== "EACCES" && codeOf(error) !== "EINVAL") throw error;
-    });
-    await api.chmod(path, (info.mode ?? 0o666) & 0o7777);
+  /** Owner where we may, mode, times. */
+  async #preserve(info: Deno.FileInfo, { api, path, files }: Target): Promise<void> {
+    const mode = (info.mode ?? 0o666) & 0o7777;
     const { attributes } = info as Partial<NfsFileInfo>;
-    if (files instanceof NfsFiles && attributes !== undefined) await files.api.setTimes(path, attributes);
-    else if (info.atime !== null && info.mtime !== null) await api.utime(path, info.atime, info.mtime);
+    if (files instanceof NfsFiles) {
+      const atime = attributes?.atime ?? toTime(info.atime ?? new Date());
+      const mtime = attributes?.mtime ?? toTime(info.mtime ?? new Date());
+      const owner = { uid: info.uid ?? undefined, gid: info.gid ?? undefined };
+      const isOwnerSet = await unlessRefused(files.api.setAttributes(path, { ...owner, mode, atime, mtime }));
+      if (!isOwnerSet) await files.api.setAttributes(path, { mode, atime, mtime });
+      return;
+    }
+    await unlessRefused(api.chown(path, info.uid, info.gid));
+    await api.chmod(path, mode); // setting the owner may have cleared some of it
+    if (info.atime !== null && info.mtime !== null) await api.utime(path, info.atime, info.mtime);
   }
 
   async #say(source: Target, destination: Target): Promise<void> {
@@ -396,6 +400,17 @@ async function isInside(directory: Target, place: Target): Promise<boolean> {
     const real = await place.api.realPath(place.path).catch(() => place.api.realPath(parent === "" ? "." : parent));
     return real === above || real.startsWith(above === "/" ? "/" : `${above}/`);
   } catch {
+    return false;
+  }
+}
+
+/** As cp: only root can give files away, and nobody complains. */
+async function unlessRefused(change: Promise<void>): Promise<boolean> {
+  try {
+    await change;
+    return true;
+  } catch (error) {
+    if (!["EPERM", "EACCES", "EINVAL"].includes(codeOf(error) ?? "")) throw error;
     return false;
   }
 }

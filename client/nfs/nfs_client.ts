@@ -155,8 +155,8 @@ export class NfsClient {
 
   /** READLINK (RFC 1813 §3.3.5): the target, as bytes. */
   async readLink(file: Uint8Array, options?: Options): Promise<Uint8Array> {
-    const into = new Uint8Array(LINK_BYTES_MAX);
-    const { data } = await this.#call(procedures.READLINK, { symlink: file }, { ...options, into });
+    // a target is short: it comes in the reply, as the Linux client has it, not as a chunk of its own
+    const { data } = await this.#call(procedures.READLINK, { symlink: file }, options);
     return data.length === 1 ? data[0] : new Uint8Array(0);
   }
 
@@ -381,9 +381,6 @@ export class NfsClient {
     return { handle, attributes: attributes ?? await this.getAttributes(handle, options) };
   }
 }
-
-/** Longest target of a symlink that is taken, bytes. */
-const LINK_BYTES_MAX = 4096;
 
 function toWhat(place: Place): { dir: Uint8Array; name: Uint8Array } {
   return { dir: place.directory, name: place.name };

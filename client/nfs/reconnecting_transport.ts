@@ -43,7 +43,8 @@ class Connection {
       if (this.waiting > 0 && performance.now() - this.heardMs > silenceMs) void this.end();
     };
     this.#watchdog = setInterval(check, Math.max(10, silenceMs / 4));
-    this.#watchdog.unref();
+    // Its type depends on what else a program imports: a number, or Node's object. This takes both.
+    Deno.unrefTimer(this.#watchdog as unknown as number);
     void transport.closed.then(() => clearInterval(this.#watchdog));
   }
 

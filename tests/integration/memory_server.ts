@@ -9,7 +9,13 @@ import type { RpcServer } from "../../rpc/server.ts";
 import type { ClientTransport, IncomingCall, ServerTransport } from "../../rpc/transport.ts";
 import { createDispatcher } from "../../server/dispatcher.ts";
 import { Export } from "../../server/exports.ts";
-import { type Credentials, type FileHandle, type FileSystem, Stability } from "../../storage/backend/file_system.ts";
+import {
+  type Credentials,
+  type FileHandle,
+  type FileSystem,
+  FsError,
+  Stability,
+} from "../../storage/backend/file_system.ts";
 import { MemoryFileSystem, type MemoryFileSystemOptions } from "../../storage/backend/memory.ts";
 import { ProtocolError } from "../../rpc/errors.ts";
 
@@ -96,7 +102,8 @@ export class MemoryServer {
 
   /** A file system that forgets on demand what was written and not committed. */
   #volatile(memory: FileSystem): FileSystem {
-    const remember = (file: FileHandle, offset: bigint, lengthBytes: number) => {
+    const remember = (view: FileHandle, offset: bigint, lengthBytes: number) => {
+      const file = view.slice(); // what it is a view of goes with the call
       const size = (memory.getAttributes(file, ROOT) as { size: bigint }).size;
       const old = new Uint8Array(lengthBytes);
       const { bytesRead } = memory.read(file, offset, old, ROOT) as { bytesRead: number };
@@ -104,8 +111,9 @@ export class MemoryServer {
         try {
           void memory.write(file, offset, [old.subarray(0, bytesRead)], Stability.FileSync, ROOT);
           void memory.setAttributes(file, { size }, ROOT);
-        } catch {
-          // The file is gone meanwhile.
+        } catch (error) {
+          // A file that is gone meanwhile has lost nothing.
+          if (!(error instanceof FsError && error.code === "ESTALE")) throw error;
         }
       });
     };
