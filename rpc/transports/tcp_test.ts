@@ -1,6 +1,6 @@
 /** The TCP transport on its own terms: what is received where, and what peers may not do. */
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
-import { join, pattern, words } from "../_testing/bytes.ts";
+import { join, pattern, seeded, words } from "../_testing/bytes.ts";
 import { STORE, Store } from "../_testing/store.ts";
 import { type FakeStream, streamPair } from "../_testing/stream_pair.ts";
 import { type Bulk, type IncomingCall, ProtocolError, RpcClient, RpcServer, service, WireError } from "../mod.ts";
@@ -342,3 +342,86 @@ Deno.test("the loss of the connection rejects everything that is outstanding, wh
     assertEquals(await transport.closed, error);
     await assertRejects(() => client.ping(), Error, "connection reset");
   }));
+
+Deno.test("an abort that has to wait for too long gives the connection up", async () => {
+  const [left] = streamPair();
+  const transport = new TcpClientTransport(left, { abortGraceMs: 5 });
+  const client = new RpcClient(transport, { program: STORE });
+  left.isStalled = true;
+  const controller = new AbortController();
+  const put = client.call(PUT, { name: file, data: [pattern(50_000)], after: 0 }, { signal: controller.signal });
+  const ping = assertRejects(() => client.ping(), ProtocolError, "given up");
+  controller.abort(new Error("enough"));
+  await assertRejects(() => put, Error, "enough");
+  await ping;
+  assert(left.isEnded);
+});
+
+Deno.test("a reply that is told of before its call has left is held back until then", () =>
+  withServerByHand(async ({ client, left, right }) => {
+    // The end of the call is stuck behind a stalled stream: only its head gets out.
+    const data = pattern(50_000);
+    let isSettled = false;
+    const put = client.call(PUT, { name: file, data: [data], after: 0 }).finally(() => isSettled = true);
+    const xid = new DataView((await receive(right, 8)).buffer).getUint32(4);
+    left.isStalled = true;
+    right.send([words(LAST | 28, xid, 1, 0, 0, 0, 0, 1)]);
+    for (let turn = 0; turn < 100; turn++) await Promise.resolve();
+    assertEquals(isSettled, false);
+    left.resume();
+    await receive(right, 40 + 12 + 4 + 50_000 + 4 - 4);
+    assertEquals(await put, 1);
+  }));
+
+Deno.test("random bytes to a server: answers or the end, and never a leak", async () => {
+  const seed = 99;
+  const random = seeded(seed);
+  for (let round = 0; round < 200; round++) {
+    const [left, right] = streamPair({ chunkBytes: 1 + random(2000) });
+    const pool = new CountingPool();
+    const server = new TcpServerTransport(right, { pool, recordBytesMax: 20_000 });
+    new RpcServer({ services: [service(STORE, new Store().handlers)] }).serve(server);
+    const pieces: Uint8Array[] = [];
+    for (let i = 0; i < 20; i++) {
+      const body = random(3) === 0 ? nullCall(i) : pattern(random(12_000));
+      const length = random(5) === 0 ? random(30_000) : body.byteLength;
+      pieces.push(words((random(4) === 0 ? 0 : LAST) + length), body);
+    }
+    left.send(pieces.filter((piece) => piece.byteLength > 0), () => left.isEnded || left.close());
+    receiveForever(left);
+    await server.closed;
+    await server.close();
+    assertEquals(pool.lent, 0, `seed ${seed}, round ${round}`);
+  }
+});
+
+Deno.test("random bytes to a client: every call settles, and the connection ends or goes on", async () => {
+  const seed = 77;
+  const random = seeded(seed);
+  for (let round = 0; round < 300; round++) {
+    await withServerByHand(async ({ client, right }) => {
+      const into = new Uint8Array(10_000);
+      const calls = Array.from({ length: 4 }, () => client.call(GET, file, { into }));
+      const ends = Promise.allSettled(calls);
+      const xids: number[] = [];
+      for (let i = 0; i < 4; i++) xids.push(await takeCall(right));
+      for (let i = 0; i < 4 && !right.isEnded; i++) {
+        const xid = random(9) === 0 ? random(2 ** 32) : xids[i];
+        const body = join([words(xid, 1, 0, 0, 0, 0, 7, random(12_000)), pattern(random(12_000))]);
+        for (let flips = random(3); flips > 0; flips--) body[random(40)] ^= 1 << random(8);
+        right.send([words(LAST + body.byteLength - (random(5) === 0 ? random(30) : 0)), body]);
+        for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+      }
+      for (let turn = 0; turn < 200; turn++) await Promise.resolve();
+      if (!right.isEnded) right.end(new Error("over"));
+      assertEquals((await ends).length, 4, `seed ${seed}, round ${round}`);
+    });
+  }
+});
+
+/** Takes whatever comes. */
+function receiveForever(stream: FakeStream): void {
+  if (!stream.isEnded) {
+    stream.receive([new Uint8Array(4)], ({ status }) => status === "success" && receiveForever(stream));
+  }
+}
