@@ -76,7 +76,7 @@ function announcementOf(server: NfsServer, command: ServeCommand): string {
     uid: Deno.uid() ?? 0,
     traits: (fileSystem as LocalDirectory).traits,
     reachableAs: isUnspecified(hostname) ? firstAddress(hostname) : hostname,
-    clientModule: new URL("../client/mod.ts", import.meta.url).href,
+    clientModule: `${new URL("..", import.meta.url).href}client/mod.ts`,
   });
 }
 
