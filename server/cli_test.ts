@@ -145,6 +145,41 @@ Deno.test("weft serve: --help, and mistakes with status 2", async () => {
   assertEquals([...Deno.readDirSync(directory.path)], [], "nothing was made");
 });
 
+Deno.test("weft serve: the lines that it prints can be pasted", async () => {
+  using directory = temporaryDirectory();
+  Deno.mkdirSync(`${directory.path}/data`);
+  Deno.writeTextFileSync(`${directory.path}/data/a file`, "contents");
+  await using server = await start(["--listen", ":0"], directory.path);
+  const lines = server.stdout.split("\n");
+  const below = (title: string, count: number): string[] => {
+    const at = lines.findIndex((line) => line.startsWith(title));
+    assert(at >= 0, title);
+    return lines.slice(at + 1, at + 1 + count).map((line) => line.trim());
+  };
+  const [ls] = below("The command:", 1);
+  const words = ls.split(" ");
+  assertEquals(words.splice(0, 3), ["deno", "task", "weft"]);
+  assertEquals(await paste(["run", "-A", MAIN.href, ...words]), "a file\n");
+  assertEquals(await paste(["run", "-A", "-"], below("An application:", 3).join("\n")), "a file\n");
+  for (const proto of ["RDMA", "TCP"]) {
+    const [mount] = below(`Linux, over ${proto}`, 1);
+    assert(mount.startsWith("mount -t nfs -o ") && mount.endsWith(" 127.0.0.1:/ /mnt"), mount);
+    assert(mount.includes(`proto=${proto.toLowerCase()},port=${server.port},mountport=${server.port},`), mount);
+  }
+});
+
+/** Runs deno with these arguments and this input; returns what it prints. */
+async function paste(args: string[], input = ""): Promise<string> {
+  const options = { args, stdin: "piped", stdout: "piped", stderr: "piped" } as const;
+  const child = new Deno.Command(Deno.execPath(), { ...options, env: { NO_COLOR: "1" } }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(utf8.encode(input));
+  await writer.close();
+  const { code, stdout, stderr } = await child.output();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
+  return new TextDecoder().decode(stdout);
+}
+
 /** A port that was free a moment ago. */
 function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
