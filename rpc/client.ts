@@ -27,12 +27,15 @@ export interface CallOptions {
 
 /** Calls one program at the other end of a transport. Several clients may share a transport. */
 export class RpcClient {
+  /** What carries the calls. Stays its owner's, who closes it. */
   readonly transport: ClientTransport;
+  /** What is called. */
   readonly program: Program;
   /** Who calls. May be changed at any time; counts for calls from then on. */
   credential: OpaqueAuth;
   readonly #writer = new XdrWriter();
 
+  /** `credential`: who calls; AUTH_NONE where left out. */
   constructor(transport: ClientTransport, options: { program: Program; credential?: OpaqueAuth }) {
     this.transport = transport;
     this.program = options.program;

@@ -11,12 +11,14 @@ export type WireLayer = "xdr" | "rpc" | "record" | "rpc-rdma";
 
 /** Bytes that a peer sent cannot be decoded. */
 export class WireError extends Error {
+  /** Tells the class. */
   override readonly name = "WireError";
   /** The decoder that found the fault. */
   readonly layer: WireLayer;
   /** Where in that layer's message, in bytes from its start. */
   readonly offset: number;
 
+  /** `message`: what is wrong, without the place, which is added. */
   constructor(message: string, options: { layer: WireLayer; offset: number; cause?: unknown }) {
     super(`${options.layer}: ${message} at byte ${options.offset}`, { cause: options.cause });
     this.layer = options.layer;
@@ -47,10 +49,12 @@ export type ProtocolErrorCode =
 
 /** A peer's well-formed but illegal behaviour; the connection does not survive it unless the docs of the thrower say so. */
 export class ProtocolError extends Error {
+  /** Tells the class. */
   override readonly name = "ProtocolError";
   /** What was broken. */
   readonly code: ProtocolErrorCode;
 
+  /** `message`: what the peer did. */
   constructor(code: ProtocolErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
@@ -69,6 +73,7 @@ export type RpcStatus =
 
 /** A peer's refusal of a call. The connection lives on. */
 export class RpcError extends Error {
+  /** Tells the class. */
   override readonly name = "RpcError";
   /** The refusal. */
   readonly status: RpcStatus;
@@ -77,6 +82,7 @@ export class RpcError extends Error {
   /** `AUTH_ERROR`: `auth_stat` (RFC 5531 §9). */
   readonly authStatus?: number;
 
+  /** `message`: the status in words where left out. */
   constructor(
     status: RpcStatus,
     options: { versions?: { low: number; high: number }; authStatus?: number; message?: string; cause?: unknown } = {},

@@ -23,7 +23,7 @@ export {
   type Program,
   type ResultsOf,
 } from "./program.ts";
-export { ReplyCache } from "./protocol/reply_cache.ts";
+export { type Admission, type CachedCall, ReplyCache } from "./protocol/reply_cache.ts";
 export {
   type CallContext,
   type Handler,
@@ -55,6 +55,22 @@ export {
   type ServeOptions,
 } from "./transports/connect.ts";
 export { type MemoryBulk, memoryPair, type MemoryPairOptions } from "./transports/memory.ts";
+export { type RdmaClientOptions, RdmaClientTransport } from "./transports/rdma_client.ts";
+export { type RdmaServerOptions, RdmaServerTransport } from "./transports/rdma_server.ts";
+export type {
+  Domain,
+  Exposed,
+  FindRegion,
+  LentMemory,
+  ReceiveCompletion,
+  Region,
+  RegisteredPool,
+  Sge,
+  Verbs,
+  Window,
+  Work,
+} from "./transports/verbs.ts";
+export type { InlineSettings, InlineThresholds } from "./wire/rpc_rdma_cm.ts";
 export { type TcpClientOptions, TcpClientTransport } from "./transports/tcp_client.ts";
 export { type TcpServerOptions, TcpServerTransport } from "./transports/tcp_server.ts";
 export { AuthFlavor, AuthStat, type OpaqueAuth } from "./wire/rpc_message.ts";
@@ -68,6 +84,7 @@ export {
   encode,
   enumeration,
   type Infer,
+  type InferArm,
   type InferFields,
   type InferUnion,
   int32,
@@ -76,6 +93,7 @@ export {
   opaque,
   opaqueFixed,
   optional,
+  type Simplify,
   string,
   struct,
   uint32,

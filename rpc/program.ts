@@ -20,8 +20,11 @@ import { voidType, type XdrType } from "./xdr/mod.ts";
 
 /** A procedure: its number, types, and what a transport needs to know of it. */
 export interface Procedure<A, R> {
+  /** Its number within the program. */
   readonly number: number;
+  /** Type of the arguments. */
   readonly args: XdrType<A>;
+  /** Type of the results. */
   readonly results: XdrType<R>;
   /** True where doing it twice is as good as once; otherwise its replies go to the reply cache. */
   readonly idempotent: boolean;
@@ -45,8 +48,11 @@ export type Procedures = Readonly<Record<string, Procedure<unknown, unknown>>>;
 export interface Program<P extends Procedures = Procedures> {
   /** For messages to people. */
   readonly name: string;
+  /** The program number (RFC 5531 §14). */
   readonly number: number;
+  /** The version of the program. */
   readonly version: number;
+  /** Its procedures, without number 0, which every program has. */
   readonly procedures: P;
 }
 

@@ -38,6 +38,7 @@ export type MaybePromise<T> = T | Promise<T>;
 export interface CallContext {
   /** Who calls, by AUTH_SYS; `undefined` for AUTH_NONE. */
   readonly credential: AuthSys | undefined;
+  /** Where the call came from. */
   readonly peer: PeerInfo;
   /** Lends memory for the bulk item of the results. The transport takes it back when the reply has left. */
   allocateBulk(lengthBytes: number): Bulk;
@@ -54,7 +55,9 @@ export type Handlers<P extends Procedures> = { readonly [K in keyof P]: Handler<
 
 /** A program with what carries it out. */
 export interface Service {
+  /** The program. */
   readonly program: Program;
+  /** What carries its procedures out, by their names. */
   readonly handlers: Readonly<Record<string, Handler<unknown, unknown>>>;
 }
 
@@ -65,6 +68,7 @@ export function service<P extends Procedures>(program: Program<P>, handlers: Han
 
 /** Choices for a server. */
 export interface RpcServerOptions {
+  /** The programs, and versions of them, that are served. */
   services: readonly Service[];
   /** Remembers the replies to calls that are not idempotent. */
   replyCache?: ReplyCache;
@@ -87,6 +91,7 @@ export class RpcServer {
   readonly #onError: NonNullable<RpcServerOptions["onError"]>;
   readonly #writer = new XdrWriter();
 
+  /** Throws `TypeError` where a handler is missing, or a version is there twice. */
   constructor(options: RpcServerOptions) {
     this.#replyCache = options.replyCache;
     this.#onError = options.onError ?? (() => {});

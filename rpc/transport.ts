@@ -40,9 +40,13 @@ export interface BulkPlacement {
 
 /** One remote procedure call, ready to send. */
 export interface RpcRequest {
+  /** Program number. */
   program: number;
+  /** Version of the program. */
   version: number;
+  /** Procedure number. */
   procedure: number;
+  /** Who calls. */
   credential: OpaqueAuth;
   /** Arguments; a bulk item here becomes a Read chunk when it does not fit inline. */
   args: XdrMessage;
@@ -55,6 +59,7 @@ export interface RpcRequest {
    * it that no other call under way has it. A fresh one where absent.
    */
   xid?: number;
+  /** Gives up waiting; rejects as soon as the caller's memory is out of use. */
   signal?: AbortSignal;
 }
 
@@ -78,19 +83,23 @@ export interface ClientTransport extends AsyncDisposable {
   allocateBulk(lengthBytes: number): Bulk;
   /** Resolves when the connection has ended, with why (undefined: closed by us). Never rejects. */
   readonly closed: Promise<Error | undefined>;
+  /** Ends the connection; calls under way are rejected. */
   close(): Promise<void>;
 }
 
 /** Who calls, as the transport knows it. */
 export interface PeerInfo {
+  /** "rdma", "tcp" or "memory". */
   readonly transport: string;
   /** Address and port, for logs and the reply cache. */
   readonly address: string;
+  /** The peer's port. */
   readonly port: number;
 }
 
 /** A call as a server's transport hands it to the dispatcher. */
 export interface IncomingCall {
+  /** Where the call came from. */
   readonly peer: PeerInfo;
   /**
    * The whole RPC message from its xid on, contiguous. Where `bulk` is set, the contents of its bulk item are absent
@@ -110,6 +119,7 @@ export interface IncomingCall {
 
 /** The server's end of one connection. */
 export interface ServerTransport extends AsyncDisposable {
+  /** The other end. */
   readonly peer: PeerInfo;
   /** Called once for each incoming call. Set before the connection starts. */
   onCall: (call: IncomingCall) => void;

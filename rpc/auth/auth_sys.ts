@@ -4,24 +4,35 @@
  * @module
  */
 import { AUTH_BODY_BYTES_MAX, AuthFlavor, type OpaqueAuth } from "../wire/rpc_message.ts";
-import { array, decode, encode, type Infer, string, struct, uint32 } from "../xdr/mod.ts";
+import { array, decode, encode, string, struct, uint32, type XdrType } from "../xdr/mod.ts";
 
 /** The most bytes of a machine name (RFC 5531 appendix A). */
 export const MACHINE_NAME_BYTES_MAX = 255;
 /** The most supplementary groups (RFC 5531 appendix A). */
 export const GIDS_MAX = 16;
 
+/** Who calls, as AUTH_SYS says it. */
+export interface AuthSys {
+  /** Any number that the client likes. */
+  stamp: number;
+  /** The client's name, for logs. */
+  machinename: string;
+  /** User. */
+  uid: number;
+  /** Group. */
+  gid: number;
+  /** Supplementary groups. */
+  gids: number[];
+}
+
 /** `authsys_parms`. */
-export const authsys_parms = struct({
+export const authsys_parms: XdrType<AuthSys> = struct({
   stamp: uint32,
   machinename: string(MACHINE_NAME_BYTES_MAX),
   uid: uint32,
   gid: uint32,
   gids: array(uint32, GIDS_MAX),
 });
-
-/** Who calls, as AUTH_SYS says it. */
-export type AuthSys = Infer<typeof authsys_parms>;
 
 /** No credential, and the verifier that goes with AUTH_SYS. */
 export const AUTH_NONE: OpaqueAuth = Object.freeze({ flavor: AuthFlavor.AUTH_NONE, body: new Uint8Array(0) });

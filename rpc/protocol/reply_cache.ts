@@ -23,10 +23,15 @@ const ENTRY_OVERHEAD_BYTES = 256;
 
 /** A call that the cache knows. */
 export interface CachedCall {
+  /** Peer, xid and procedure. */
   readonly key: string;
+  /** The beginning of the message. */
   readonly head: Uint8Array;
+  /** Its length. */
   readonly messageBytes: number;
+  /** The beginning of its bulk item. */
   readonly bulkHead: Uint8Array;
+  /** The length of that. */
   readonly bulkBytes: number;
   /** The whole reply; `undefined` while the call is being carried out. */
   reply: Uint8Array | undefined;
@@ -46,6 +51,7 @@ export class ReplyCache {
   readonly #bytesMax: number;
   #bytes = 0;
 
+  /** An empty cache; limits in calls and bytes. */
   constructor(options: { entriesMax?: number; bytesMax?: number } = {}) {
     this.#entriesMax = options.entriesMax ?? REPLY_CACHE_ENTRIES_MAX;
     this.#bytesMax = options.bytesMax ?? REPLY_CACHE_BYTES_MAX;

@@ -19,7 +19,9 @@ export interface Completion {
 
 /** A connected byte stream. Memory that it is given is referenced, never copied, until the work is done. */
 export interface ByteStream {
+  /** The peer's IP address. */
   readonly remoteAddress: string;
+  /** The peer's port. */
   readonly remotePort: number;
   /** Sends the pieces in order behind what is queued. */
   send(pieces: Uint8Array[], done?: (completion: Completion) => void): void;

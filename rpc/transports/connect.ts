@@ -20,7 +20,9 @@ import { TcpServerTransport } from "./tcp_server.ts";
 
 /** Where to connect to, and with which memory. */
 export interface ConnectOptions {
+  /** An IP address or a name. */
   hostname: string;
+  /** TCP port. */
   port: number;
   /** Where the connection's memory is registered. */
   pd: ProtectionDomain;
@@ -28,6 +30,7 @@ export interface ConnectOptions {
   pool: BufferPool;
   /** Whether to ask for CRCs (RDMA). */
   crc?: boolean;
+  /** Gives up connecting. */
   signal?: AbortSignal;
 }
 
@@ -56,7 +59,9 @@ export async function connectTcp(device: Device, options: ConnectOptions): Promi
 
 /** The memory of a server's connections. */
 export interface ServeOptions {
+  /** Where the connections' memory is registered. */
   pd: ProtectionDomain;
+  /** Payload memory, of the same domain. */
   pool: BufferPool;
   /** Whether to ask for CRCs (RDMA). */
   crc?: boolean;

@@ -110,6 +110,7 @@ export class RdmaClientTransport implements ClientTransport {
   #error: Error | undefined;
   #isEnded = false;
 
+  /** Takes the queue pair over. */
   constructor(qp: Verbs, options: RdmaClientOptions) {
     this.#qp = qp;
     this.#options = options;
@@ -159,6 +160,7 @@ export class RdmaClientTransport implements ClientTransport {
     return this.#options.pool.take(lengthBytes);
   }
 
+  /** Ends the connection; calls under way are rejected. */
   async close(): Promise<void> {
     if (!this.#isEnded) {
       this.#isEnded = true;
@@ -167,6 +169,7 @@ export class RdmaClientTransport implements ClientTransport {
     await this.closed;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -73,6 +73,7 @@ export interface RdmaServerOptions {
 
 /** One connection of an RPC-over-RDMA client. Make it in `onReady` of `accept`, and set `onCall` there: it posts its receives at once. */
 export class RdmaServerTransport implements ServerTransport {
+  /** The client. */
   readonly peer: PeerInfo;
   onCall: (call: IncomingCall) => void = (call) => call.reply(undefined);
   readonly closed: Promise<Error | undefined>;
@@ -95,6 +96,7 @@ export class RdmaServerTransport implements ServerTransport {
   #fault: Error | undefined;
   #whenIdle: (() => void) | undefined;
 
+  /** Takes the queue pair over. */
   constructor(qp: Verbs, options: RdmaServerOptions) {
     this.#qp = qp;
     this.#options = options;
@@ -122,6 +124,7 @@ export class RdmaServerTransport implements ServerTransport {
     return this.#thresholds;
   }
 
+  /** Takes no more calls, waits for the replies under way, ends the connection. */
   async close(): Promise<void> {
     if (this.#isClosing) return void await this.closed;
     this.#isClosing = true;
@@ -136,6 +139,7 @@ export class RdmaServerTransport implements ServerTransport {
     await this.closed;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

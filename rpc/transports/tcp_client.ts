@@ -85,6 +85,7 @@ export class TcpClientTransport implements ClientTransport {
   #error: Error | undefined;
   #isClosing = false;
 
+  /** Takes the stream over, and waits for replies at once. */
   constructor(stream: ByteStream, options: TcpClientOptions = {}) {
     this.#stream = stream;
     this.#pool = options.pool ?? plainMemory;
@@ -139,6 +140,7 @@ export class TcpClientTransport implements ClientTransport {
     return takeExactly(this.#pool, lengthBytes);
   }
 
+  /** Ends the connection; calls under way are rejected. */
   async close(): Promise<void> {
     if (!this.#isClosing) {
       this.#isClosing = true;
@@ -148,6 +150,7 @@ export class TcpClientTransport implements ClientTransport {
     await this.closed;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

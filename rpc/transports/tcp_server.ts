@@ -37,6 +37,7 @@ export interface TcpServerOptions {
 
 /** One connection of a TCP client. Starts at once; set `onCall` in the same turn. */
 export class TcpServerTransport implements ServerTransport {
+  /** The client. */
   readonly peer: PeerInfo;
   onCall: (call: IncomingCall) => void = (call) => call.reply(undefined);
   readonly closed: Promise<Error | undefined>;
@@ -56,6 +57,7 @@ export class TcpServerTransport implements ServerTransport {
   #fault: Error | undefined;
   #whenIdle: (() => void) | undefined;
 
+  /** Takes the stream over. */
   constructor(stream: ByteStream, options: TcpServerOptions = {}) {
     this.#stream = stream;
     this.#pool = options.pool ?? plainMemory;
@@ -90,6 +92,7 @@ export class TcpServerTransport implements ServerTransport {
     await this.closed;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

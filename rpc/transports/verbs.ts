@@ -12,6 +12,7 @@ export const Access = { LocalOnly: 0, RemoteRead: 1, RemoteWrite: 2 } as const;
 
 /** Memory that a peer can be told of. */
 export interface Exposed {
+  /** Steering tag. */
   readonly stag: number;
   /** Tagged offset of its first byte. */
   readonly address: bigint;
@@ -25,20 +26,27 @@ export interface Window extends Exposed {
 
 /** Registered memory. */
 export interface Region extends Exposed {
+  /** Its length. */
   readonly byteLength: number;
+  /** The memory itself. */
   readonly bytes: Uint8Array;
+  /** Opens a part of it to the peer, under an STag of its own. */
   bind(offset: number, lengthBytes: number, access: number): Window;
+  /** Ends the registration. When this returns nobody touches the memory through it. */
   deregister(): void;
 }
 
 /** Where memory is registered. */
 export interface Domain {
+  /** Allocates and registers memory. */
   allocate(lengthBytes: number, access?: number): Region;
+  /** Registers memory in place. */
   register(bytes: Uint8Array, access?: number): Region;
 }
 
 /** Memory lent from registered memory. */
 export interface LentMemory extends Bulk {
+  /** The registration that it is a part of. */
   readonly region: Region;
   /** Where in the region it begins. */
   readonly offset: number;
@@ -46,13 +54,17 @@ export interface LentMemory extends Bulk {
 
 /** Lends memory, each time as much as was asked for. */
 export interface RegisteredPool {
+  /** Lends memory until its `release`. */
   take(lengthBytes: number): LentMemory;
 }
 
 /** A part of registered memory. */
 export interface Sge {
+  /** What it is a part of. */
   region: Region;
+  /** First byte, relative to the region. */
   offset: number;
+  /** Bytes. */
   length: number;
 }
 
@@ -69,10 +81,15 @@ export interface ReceiveCompletion extends Completion {
 
 /** A connected queue pair. */
 export interface Verbs {
+  /** The peer's, of the connection's start-up. */
   readonly privateData: Uint8Array;
+  /** The peer's IP address. */
   readonly remoteAddress: string;
+  /** The peer's port. */
   readonly remotePort: number;
+  /** Queues work; completions come in the order of posting. */
   postSend(work: Work, done?: (completion: Completion) => void): void;
+  /** Queues memory for one incoming Send. */
   postRecv(local: readonly Sge[], done: (completion: ReceiveCompletion) => void): void;
   /** Finishes queued work, then ends the connection. */
   close(): Promise<void>;

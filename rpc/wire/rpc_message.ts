@@ -48,7 +48,9 @@ export const REPLY_HEADER_BYTES_MAX = 12 + 8 + AUTH_BODY_BYTES_MAX + 12;
 
 /** A credential or verifier: `opaque_auth`. */
 export interface OpaqueAuth {
+  /** `auth_flavor`. */
   flavor: number;
+  /** What it says, by flavor; at most 400 bytes. */
   body: Uint8Array;
 }
 

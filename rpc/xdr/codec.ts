@@ -274,14 +274,16 @@ export type XdrCases = Record<number, XdrType<unknown>>;
 
 /** The static type of a union: `{ [name]: discriminant, value: arm }`. `value` may be left out where the arm is void. */
 export type InferUnion<N extends string, D extends number, C extends XdrCases, Rest> =
-  | { [K in keyof C]: Arm<N, K & number, Infer<C[K]>> }[keyof C]
-  | ([Rest] extends [never] ? never : { [K in Exclude<D, keyof C>]: Arm<N, K, Rest> }[Exclude<D, keyof C>]);
+  | { [K in keyof C]: InferArm<N, K & number, Infer<C[K]>> }[keyof C]
+  | ([Rest] extends [never] ? never : { [K in Exclude<D, keyof C>]: InferArm<N, K, Rest> }[Exclude<D, keyof C>]);
 
-type Arm<N extends string, K, T> = Simplify<
+/** One arm of a union. */
+export type InferArm<N extends string, K, T> = Simplify<
   { [P in N]: K } & (undefined extends T ? { value?: T } : T extends void ? { value?: undefined } : { value: T })
 >;
 
-type Simplify<T> = { [K in keyof T]: T[K] } & unknown;
+/** A type with its members written out. */
+export type Simplify<T> = { [K in keyof T]: T[K] } & unknown;
 
 /**
  * Discriminated union (RFC 4506 §4.15). A discriminant without an arm and without a default is refused.
