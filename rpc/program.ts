@@ -48,7 +48,7 @@ export type Procedures = Readonly<Record<string, Procedure<unknown, unknown>>>;
 export interface Program<P extends Procedures = Procedures> {
   /** For messages to people. */
   readonly name: string;
-  /** The program number (RFC 5531 §14). */
+  /** The program number. */
   readonly number: number;
   /** The version of the program. */
   readonly version: number;

@@ -1,5 +1,5 @@
 /**
- * What chunk lists mean (RFC 8166 §3.4, §4.4): which segments form the message, which hold its bulk item, how results are spread over
+ * What chunk lists mean (RFC 8166 §3.4, §4.3): which segments form the message, which hold its bulk item, how results are spread over
  * the segments that a client gave.
  *
  * @module
@@ -74,7 +74,7 @@ export interface Push {
 
 /**
  * Spreads `length` bytes over segments. Tells what to write where, and the segments as the reply returns them: each with the length
- * that was used of it (RFC 8166 §4.4.2). `undefined` where there is not enough room.
+ * that was used of it (RFC 8166 §4.3.2). `undefined` where there is not enough room.
  */
 export function spread(
   length: number,

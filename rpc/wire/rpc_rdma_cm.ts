@@ -75,7 +75,7 @@ export interface InlineThresholds {
   mayInvalidate: boolean;
 }
 
-/** What two ends agree on: the smaller of each pair (RFC 8797 §4.1). */
+/** What two ends agree on: the smaller of each pair (RFC 8797 §4). */
 export function negotiate(ours: InlineSettings, peers: InlineSettings | undefined): InlineThresholds {
   const { sendBytes, receiveBytes, remoteInvalidation } = peers ?? DEFAULT_SETTINGS;
   return {
