@@ -274,7 +274,12 @@ export abstract class Connection implements AsyncDisposable {
    */
   start(onReady: boolean): void {
     if (onReady) this.flush();
-    const start = () => void (this.#ended || this.device.native.weft_start(this.#handle));
+    const start = () => {
+      if (this.#ended) return;
+      this.device.native.weft_start(this.#handle);
+      // what had come already is in the ring now
+      this.device.kick();
+    };
     if (onReady) start();
     else setTimeout(start, 0);
   }

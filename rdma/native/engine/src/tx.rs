@@ -257,7 +257,7 @@ impl Tx {
                                     return Err(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))
                                 }
                                 None => {
-                                    self.blame = self.leaving();
+                                    self.blame = self.blame.or(self.leaving());
                                     return Err(SendError::Local);
                                 }
                             }
@@ -288,7 +288,7 @@ impl Tx {
                 Transfer::WouldBlock => return Ok(SendEnd::Blocked),
                 Transfer::End => return Err(SendError::Socket(libc::EPIPE)),
                 Transfer::Failed(libc::EFAULT) => {
-                    self.blame = self.leaving();
+                    self.blame = self.blame.or(self.leaving());
                     return Err(SendError::Local);
                 }
                 Transfer::Failed(code) => return Err(SendError::Socket(code)),

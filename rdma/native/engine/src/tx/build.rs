@@ -77,27 +77,25 @@ impl Tx {
         let lost =
             if remote { SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG) } else { SendError::Local };
         let length = sge.length as usize;
-        let small = length <= *inline;
-        if crc.is_some() || small {
-            let pin = memory.pin(sge.stag).ok_or(lost)?;
-            let pointer = pin.local(sge.address, length as u64).ok_or(lost)?;
-            if small {
-                *inline -= length;
-                let mut copy = [0u8; INLINE_MAX];
-                let Some(copy) = copy.get_mut(..length) else { return Err(SendError::Local) };
-                // SAFETY: the pin vouches for `length` bytes at `pointer`; the copy is a raw one because a peer may be writing there.
-                unsafe { std::ptr::copy_nonoverlapping(pointer, copy.as_mut_ptr(), length) };
-                if let Some(crc) = crc {
-                    crc.update(copy);
-                }
-                counters.bytes_inlined.add(length as u64);
-                self.arena_push(copy);
-                return Ok(());
-            }
+        // Looked up now, too: an FPDU that has begun to leave must go on to its end.
+        let pin = memory.pin(sge.stag).ok_or(lost)?;
+        let pointer = pin.local(sge.address, length as u64).ok_or(lost)?;
+        if length <= *inline {
+            *inline -= length;
+            let mut copy = [0u8; INLINE_MAX];
+            let Some(copy) = copy.get_mut(..length) else { return Err(SendError::Local) };
+            // SAFETY: the pin vouches for `length` bytes at `pointer`; the copy is a raw one because a peer may be writing there.
+            unsafe { std::ptr::copy_nonoverlapping(pointer, copy.as_mut_ptr(), length) };
             if let Some(crc) = crc {
-                // SAFETY: the pin vouches for the memory during this pass. A peer's concurrent write makes the CRC wrong, which its receiver detects.
-                crc.update(unsafe { std::slice::from_raw_parts(pointer, length) });
+                crc.update(copy);
             }
+            counters.bytes_inlined.add(length as u64);
+            self.arena_push(copy);
+            return Ok(());
+        }
+        if let Some(crc) = crc {
+            // SAFETY: the pin vouches for the memory during this pass. A peer's concurrent write makes the CRC wrong, which its receiver detects.
+            crc.update(unsafe { std::slice::from_raw_parts(pointer, length) });
         }
         self.built += u64::from(sge.length);
         self.chunks.push_back(Chunk::Memory { sge, remote });
@@ -178,6 +176,10 @@ impl Tx {
             (Source::Work(number), Some(Operation::Read { stag, to })) => {
                 let sges = self.work(number).map(|work| work.sges.clone()).unwrap_or_default();
                 let sink = sges.iter().next().copied().unwrap_or_default();
+                if sink.length > 0 {
+                    let pin = memory.pin(sink.stag).ok_or(SendError::Local)?;
+                    pin.local(sink.address, u64::from(sink.length)).ok_or(SendError::Local)?;
+                }
                 request = Some(
                     ReadRequest {
                         sink_stag: sink.stag,
