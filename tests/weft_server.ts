@@ -8,29 +8,54 @@ import { ROOT } from "../rdma/_ffi/build.ts";
 /** A running `weft serve`. */
 export class WeftServer implements AsyncDisposable {
   #stopped?: Promise<Deno.CommandStatus>;
+  #process: Deno.ChildProcess;
+  readonly #args: readonly string[];
 
   private constructor(
     /** The directory that it exports as `/`. */
     readonly directory: string,
     readonly port: number,
-    readonly process: Deno.ChildProcess,
-  ) {}
+    args: readonly string[],
+  ) {
+    this.#args = args;
+    this.#process = this.#spawn();
+  }
 
-  /** Starts a server of a new directory on a free port of 127.0.0.1. */
-  static async start(): Promise<WeftServer> {
+  /** Starts a server of a new directory on a free port of 127.0.0.1. `args`: further options of `weft serve`. */
+  static async start(options: { args?: readonly string[] } = {}): Promise<WeftServer> {
     const directory = await Deno.makeTempDir({ prefix: "weft-export-" });
     await Deno.chmod(directory, 0o777);
-    const port = freePort();
-    const process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", `${ROOT}/main.ts`, "serve", directory, "--listen", `127.0.0.1:${port}`, "--no-root-squash"],
+    const server = new WeftServer(directory, freePort(), options.args ?? []);
+    await waitForPort(server.port);
+    return server;
+  }
+
+  /** The process. */
+  get process(): Deno.ChildProcess {
+    return this.#process;
+  }
+
+  /** Kills it in the middle of what it does. */
+  async kill(): Promise<void> {
+    this.#process.kill("SIGKILL");
+    await this.#process.status;
+  }
+
+  /** Starts it again where it was, after `kill`. */
+  async startAgain(): Promise<void> {
+    this.#process = this.#spawn();
+    await waitForPort(this.port);
+  }
+
+  #spawn(): Deno.ChildProcess {
+    const options = ["--listen", `127.0.0.1:${this.port}`, "--no-root-squash", ...this.#args];
+    return new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", `${ROOT}/main.ts`, "serve", this.directory, ...options],
       env: { NO_COLOR: "1" },
       stdin: "null",
       stdout: "null",
       stderr: "inherit",
     }).spawn();
-    const server = new WeftServer(directory, port, process);
-    await waitForPort(port);
-    return server;
   }
 
   /** How many descriptors it has open. */
@@ -45,9 +70,9 @@ export class WeftServer implements AsyncDisposable {
   }
 
   async #stop(): Promise<Deno.CommandStatus> {
-    this.process.kill("SIGINT");
-    const timer = setTimeout(() => this.process.kill("SIGKILL"), 20_000);
-    const status = await this.process.status;
+    this.#process.kill("SIGINT");
+    const timer = setTimeout(() => this.#process.kill("SIGKILL"), 20_000);
+    const status = await this.#process.status;
     clearTimeout(timer);
     return status;
   }
