@@ -64,11 +64,13 @@ export class MemoryRegion implements Disposable {
    * @param offset first byte, relative to the region
    * @param lengthBytes length of the part
    * @param access {@linkcode Access} flags of the window
+   * @param connection the only connection on which a peer may use it; the default is every one of the domain
    */
-  bind(offset: number, lengthBytes: number, access: number): MemoryWindow {
+  bind(offset: number, lengthBytes: number, access: number, connection?: { readonly handle: number }): MemoryWindow {
     if (!this.#live) throw new TypeError("the region is deregistered");
     const device = this.pd.device;
-    check(device.native.weft_memory_bind(device.handle, this.stag, offset, lengthBytes, access, device.out));
+    const { native, handle, out } = device;
+    check(native.weft_memory_bind(handle, this.stag, offset, lengthBytes, access, connection?.handle ?? 0, out));
     return new MemoryWindow(this, device.out[0], device.out[1], lengthBytes);
   }
 

@@ -39,19 +39,23 @@ export class ProtectionDomain implements Disposable {
 
   /**
    * Registers memory of the application's in place. The region refers to its buffer until deregistered; until then the application must not detach, transfer or
-   * shrink the buffer.
+   * shrink the buffer. `connection` is the only one on which a peer may use it; the default is every one of the domain.
    *
    * @throws {TypeError} for a resizable, shared or detached buffer, which cannot stay in place
    */
-  register(bytes: Uint8Array, access: number = Access.LocalOnly): MemoryRegion {
+  register(
+    bytes: Uint8Array,
+    access: number = Access.LocalOnly,
+    connection?: { readonly handle: number },
+  ): MemoryRegion {
     const { buffer } = bytes;
     if (!(buffer instanceof ArrayBuffer)) throw new TypeError("shared memory cannot be registered");
     if (buffer.resizable) throw new TypeError("a resizable buffer cannot be registered: it may not stay in place");
     if (buffer.detached) throw new TypeError("the buffer is detached");
     const { native, handle, out } = this.device.usable();
-    check(
-      native.weft_memory_register(handle, this.id, bytes as Uint8Array<ArrayBuffer>, bytes.byteLength, access, out),
-    );
+    const memory = bytes as Uint8Array<ArrayBuffer>;
+    const only = connection?.handle ?? 0;
+    check(native.weft_memory_register(handle, this.id, memory, memory.byteLength, access, only, out));
     return this.#add(new MemoryRegion(this, { stag: out[0], address: out[1], bytes, access, owned: false }));
   }
 

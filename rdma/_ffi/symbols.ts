@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 /** Symbols of the engine. */
 export const symbols = {
@@ -30,6 +30,7 @@ export const symbols = {
       "buffer", /* memory */
       "f64", /* bytes */
       "u32", /* access */
+      "f64", /* connection, or 0 */
       "buffer", /* out f64[2] */
     ],
     result: "i32",
@@ -41,6 +42,7 @@ export const symbols = {
       "f64", /* offset */
       "f64", /* bytes */
       "u32", /* access */
+      "f64", /* connection, or 0 */
       "buffer", /* out f64[2] */
     ],
     result: "i32",

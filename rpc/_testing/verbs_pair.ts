@@ -131,6 +131,7 @@ interface Posted {
 
 /** One end of a pair. */
 export class FakeQueuePair implements Verbs {
+  readonly handle = 0;
   readonly remoteAddress = "192.0.2.1";
   readonly remotePort = 999;
   readonly closed: Promise<Error | undefined>;

@@ -259,7 +259,7 @@ export class RdmaClientTransport implements ClientTransport {
     );
     call.lent.push(memory);
     const { region, offset, bytes } = memory;
-    const window = region.bind(offset, bytes.byteLength, Access.RemoteWrite);
+    const window = region.bind(offset, bytes.byteLength, Access.RemoteWrite, this.#qp);
     call.windows.push(window);
     call.reply = { segments: [{ stag: window.stag, length: bytes.byteLength, offset: window.address }], bytes };
   }
@@ -293,7 +293,7 @@ export class RdmaClientTransport implements ClientTransport {
   /** Opens the caller's memory to the server. */
   #open(call: Pending, bytes: Uint8Array, access: number): RdmaSegment {
     const { pd, findRegion } = this.#options;
-    const window = expose(bytes, { pd, findRegion, access });
+    const window = expose(bytes, { pd, findRegion, access, connection: this.#qp });
     call.windows.push(window);
     call.isExposed = true;
     return { stag: window.stag, length: bytes.byteLength, offset: window.address };
@@ -306,7 +306,7 @@ export class RdmaClientTransport implements ClientTransport {
     const memory = this.#options.pool.take(length);
     call.lent.push(memory);
     pack(memory.bytes, pieces);
-    const window = memory.region.bind(memory.offset, length, Access.RemoteRead);
+    const window = memory.region.bind(memory.offset, length, Access.RemoteRead, this.#qp);
     call.windows.push(window);
     return { stag: window.stag, length, offset: window.address };
   }

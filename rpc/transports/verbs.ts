@@ -24,6 +24,12 @@ export interface Window extends Exposed {
   revoke(): void;
 }
 
+/** A connection that memory is open on, and on no other. */
+export interface Associated {
+  /** The engine's handle of the connection. */
+  readonly handle: number;
+}
+
 /** Registered memory. */
 export interface Region extends Exposed {
   /** Its length. */
@@ -31,7 +37,7 @@ export interface Region extends Exposed {
   /** The memory itself. */
   readonly bytes: Uint8Array;
   /** Opens a part of it to the peer, under an STag of its own. */
-  bind(offset: number, lengthBytes: number, access: number): Window;
+  bind(offset: number, lengthBytes: number, access: number, connection?: Associated): Window;
   /** Ends the registration. When this returns nobody touches the memory through it. */
   deregister(): void;
 }
@@ -41,7 +47,7 @@ export interface Domain {
   /** Allocates and registers memory. */
   allocate(lengthBytes: number, access?: number): Region;
   /** Registers memory in place. */
-  register(bytes: Uint8Array, access?: number): Region;
+  register(bytes: Uint8Array, access?: number, connection?: Associated): Region;
 }
 
 /** Memory lent from registered memory. */
@@ -80,7 +86,7 @@ export interface ReceiveCompletion extends Completion {
 }
 
 /** A connected queue pair. */
-export interface Verbs {
+export interface Verbs extends Associated {
   /** The peer's, of the connection's start-up. */
   readonly privateData: Uint8Array;
   /** The peer's IP address. */
@@ -125,13 +131,16 @@ export function localMemory(
   return { region, offset: 0, release: () => region.deregister() };
 }
 
-/** Opens `bytes` to the peer, by a window on their registration or by one of their own. */
-export function expose(bytes: Uint8Array, options: { pd: Domain; findRegion?: FindRegion; access: number }): Window {
+/** Opens `bytes` to the peer of one connection, by a window on their registration or by one of their own. */
+export function expose(
+  bytes: Uint8Array,
+  options: { pd: Domain; findRegion?: FindRegion; access: number; connection: Associated },
+): Window {
   const found = options.findRegion?.(bytes);
   if (found !== undefined && !temporary.has(found.region)) {
-    return found.region.bind(found.offset, bytes.byteLength, options.access);
+    return found.region.bind(found.offset, bytes.byteLength, options.access, options.connection);
   }
-  const region = options.pd.register(bytes, options.access);
+  const region = options.pd.register(bytes, options.access, options.connection);
   temporary.add(region);
   return { stag: region.stag, address: region.address, revoke: () => region.deregister() };
 }

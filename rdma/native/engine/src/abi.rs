@@ -12,11 +12,12 @@ use weft_proto::StartupOptions;
 use crate::conn::{Conn, Options};
 use crate::device::{Device, CONNS, DEVICES, LISTENERS};
 use crate::listener::{Listener, CONNECTIONS_MAX};
+use crate::memory::Grant;
 use crate::status::Status;
 use crate::work::{Operation, ReceiveWork, SendWork, Sge, Sges};
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -176,14 +177,14 @@ pub unsafe extern "C" fn weft_counters(handle: f64, out: *mut f64, count: u32) -
 #[no_mangle]
 pub unsafe extern "C" fn weft_memory_allocate(handle: f64, pd: u32, bytes: f64, access: u32, out: *mut f64) -> i32 {
     boundary!({
-        let region = device(handle)?.memory.allocate(pd, length(bytes)?, access)?;
+        let region = device(handle)?.memory.allocate(pd, length(bytes)?, Grant { access, connection: 0 })?;
         // SAFETY: the caller vouches for `out`.
         unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
         Ok(0)
     })
 }
 
-/// Registers memory in place. `out`: STag, address.
+/// Registers memory in place, for one connection or (0) for all of the domain. `out`: STag, address.
 ///
 /// # Safety
 /// `buffer` names `bytes` bytes that stay in place until `weft_memory_invalidate`; `out` has room for 2 values.
@@ -194,6 +195,7 @@ pub unsafe extern "C" fn weft_memory_register(
     buffer: *mut u8,
     bytes: f64,
     access: u32,
+    connection: f64,
     out: *mut f64,
 ) -> i32 {
     boundary!({
@@ -201,14 +203,19 @@ pub unsafe extern "C" fn weft_memory_register(
         if buffer.is_null() && bytes > 0 {
             return Err(Status::Invalid);
         }
-        let region = device(handle)?.memory.register(pd, buffer as usize as u64, bytes, access)?;
+        let region = device(handle)?.memory.register(
+            pd,
+            buffer as usize as u64,
+            bytes,
+            Grant { access, connection: connection as u64 },
+        )?;
         // SAFETY: the caller vouches for `out`.
         unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
         Ok(0)
     })
 }
 
-/// Binds a window to a part of a region. `out`: STag, address.
+/// Binds a window to a part of a region, for one connection or (0) for all of the domain. `out`: STag, address.
 ///
 /// # Safety
 /// `out` has room for 2 values.
@@ -219,10 +226,16 @@ pub unsafe extern "C" fn weft_memory_bind(
     offset: f64,
     bytes: f64,
     access: u32,
+    connection: f64,
     out: *mut f64,
 ) -> i32 {
     boundary!({
-        let region = device(handle)?.memory.bind(stag, length(offset)?, length(bytes)?, access)?;
+        let region = device(handle)?.memory.bind(
+            stag,
+            length(offset)?,
+            length(bytes)?,
+            Grant { access, connection: connection as u64 },
+        )?;
         // SAFETY: the caller vouches for `out`.
         unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
         Ok(0)

@@ -17,6 +17,7 @@ use weft_proto::{
 
 use crate::device::Device;
 use crate::lock;
+use crate::memory::Through;
 use crate::ring::{Entry, EntryKind};
 use crate::rx::{Context, ReceiveEnd, Rx};
 use crate::socket::{self, Transfer};
@@ -173,7 +174,7 @@ fn connect_status(code: i32) -> Status {
 
 impl Conn {
     fn new(handle: u64, device: &Arc<Device>, tag: u32, phase: Phase, fd: Option<OwnedFd>) -> Arc<Self> {
-        let rx = Rx::new(0, device.memory.large_writable(0));
+        let rx = Rx::new(Through { pd: 0, connection: handle }, device.memory.large_writable(0));
         let inner = Inner {
             fd,
             phase,

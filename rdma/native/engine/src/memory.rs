@@ -68,6 +68,8 @@ pub struct Region {
     pub length: u64,
     /// `REMOTE_READ | REMOTE_WRITE`.
     pub access: u32,
+    /// The only connection on which a peer may use it; 0: every one of the domain.
+    pub connection: u64,
     parent: Option<Arc<Region>>,
     valid: AtomicBool,
     pins: AtomicU32,
@@ -131,6 +133,31 @@ impl Drop for Pin {
     }
 }
 
+/// What a peer's access comes through: a connection (its handle) and the protection domain of that.
+#[derive(Clone, Copy, Debug)]
+pub struct Through {
+    /// Protection domain of the queue pair.
+    pub pd: u32,
+    /// Handle of the connection.
+    pub connection: u64,
+}
+
+impl Through {
+    /// Whether `region` is associated with this connection (RFC 5041 §7.1, RFC 5042 §6.2).
+    fn reaches(self, region: &Region) -> bool {
+        region.pd == self.pd && (region.connection == 0 || region.connection == self.connection)
+    }
+}
+
+/// What a region is registered or a window bound for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Grant {
+    /// `REMOTE_READ | REMOTE_WRITE`.
+    pub access: u32,
+    /// The only connection that may use it; 0: all of the domain.
+    pub connection: u64,
+}
+
 /// Why a peer's access was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessError {
@@ -187,7 +214,7 @@ impl MemoryTable {
     }
 
     /// Registers `length` bytes at `address`, which the caller keeps alive and in place until deregistration.
-    pub fn register(&self, pd: u32, address: u64, length: u64, access: u32) -> Result<Arc<Region>, Status> {
+    pub fn register(&self, pd: u32, address: u64, length: u64, grant: Grant) -> Result<Arc<Region>, Status> {
         if address.checked_add(length).is_none() {
             return Err(Status::Invalid);
         }
@@ -197,7 +224,8 @@ impl MemoryTable {
             address,
             base: address,
             length,
-            access,
+            access: grant.access,
+            connection: grant.connection,
             parent: None,
             valid: AtomicBool::new(true),
             pins: AtomicU32::new(0),
@@ -207,7 +235,7 @@ impl MemoryTable {
     }
 
     /// Maps zeroed memory of the engine's own and registers it.
-    pub fn allocate(&self, pd: u32, length: u64, access: u32) -> Result<Arc<Region>, Status> {
+    pub fn allocate(&self, pd: u32, length: u64, grant: Grant) -> Result<Arc<Region>, Status> {
         let bytes = usize::try_from(length).map_err(|_| Status::Invalid)?;
         if bytes == 0 || bytes > isize::MAX as usize {
             return Err(Status::Invalid);
@@ -234,7 +262,8 @@ impl MemoryTable {
             address,
             base: address,
             length,
-            access,
+            access: grant.access,
+            connection: grant.connection,
             parent: None,
             valid: AtomicBool::new(true),
             pins: AtomicU32::new(0),
@@ -244,7 +273,7 @@ impl MemoryTable {
     }
 
     /// A separately revocable STag on a part of a region.
-    pub fn bind(&self, stag: u32, offset: u64, length: u64, access: u32) -> Result<Arc<Region>, Status> {
+    pub fn bind(&self, stag: u32, offset: u64, length: u64, grant: Grant) -> Result<Arc<Region>, Status> {
         let parent = self.find(stag).filter(|region| region.is_valid()).ok_or(Status::BadHandle)?;
         let fits = offset.checked_add(length).is_some_and(|end| end <= parent.length);
         if !fits || parent.parent.is_some() {
@@ -256,7 +285,8 @@ impl MemoryTable {
             address: parent.address + offset,
             base: parent.base + offset,
             length,
-            access,
+            access: grant.access,
+            connection: grant.connection,
             parent: Some(parent),
             valid: AtomicBool::new(true),
             pins: AtomicU32::new(0),
@@ -275,12 +305,19 @@ impl MemoryTable {
     }
 
     /// Pins a region for a peer's access to `length` bytes at `to`, after every check that RFC 5041 §7.1 and RFC 5040 §7 name.
-    pub fn pin_remote(&self, pd: u32, stag: u32, to: u64, length: u64, access: u32) -> Result<Pin, AccessError> {
+    pub fn pin_remote(
+        &self,
+        through: Through,
+        stag: u32,
+        to: u64,
+        length: u64,
+        access: u32,
+    ) -> Result<Pin, AccessError> {
         if to.checked_add(length).is_none() {
             return Err(AccessError::Wrap);
         }
         let pin = self.pin(stag).ok_or(AccessError::InvalidStag)?;
-        if pin.region.pd != pd {
+        if !through.reaches(&pin.region) {
             return Err(AccessError::OtherDomain);
         }
         if pin.region.access & access != access {
@@ -326,11 +363,11 @@ impl MemoryTable {
         was_valid
     }
 
-    /// Invalidates for a peer (Send with Invalidate, RFC 5040 §5.3): only windows and regions of the peer's domain that it had been given access to. A
+    /// Invalidates for a peer (Send with Invalidate, RFC 5040 §5.3): only windows and regions associated with its connection that it had been given access to. A
     /// region's memory stays its owner's until that one invalidates it, too.
-    pub fn invalidate_remote(&self, pd: u32, stag: u32) -> Result<(), AccessError> {
+    pub fn invalidate_remote(&self, through: Through, stag: u32) -> Result<(), AccessError> {
         let region = self.find(stag).ok_or(AccessError::InvalidStag)?;
-        if region.pd != pd {
+        if !through.reaches(&region) {
             return Err(AccessError::OtherDomain);
         }
         if region.access == 0 {
@@ -361,28 +398,46 @@ impl MemoryTable {
 mod tests {
     use super::*;
 
+    fn to(access: u32) -> Grant {
+        Grant { access, connection: 0 }
+    }
+
+    fn via(pd: u32) -> Through {
+        Through { pd, connection: 1 }
+    }
+
+    #[test]
+    fn a_window_for_one_connection_is_none_for_others() {
+        let (t, r) = table();
+        let w = t.bind(r.stag, 0, 4096, Grant { access: REMOTE_READ, connection: 5 }).unwrap();
+        let pin = |connection| t.pin_remote(Through { pd: 7, connection }, w.stag, w.base, 1, REMOTE_READ).map(drop);
+        assert_eq!((pin(5), pin(6)), (Ok(()), Err(AccessError::OtherDomain)));
+        assert_eq!(t.invalidate_remote(Through { pd: 7, connection: 6 }, w.stag), Err(AccessError::OtherDomain));
+        assert_eq!(t.invalidate_remote(Through { pd: 7, connection: 5 }, w.stag), Ok(()));
+    }
+
     fn table() -> (MemoryTable, Arc<Region>) {
         let table = MemoryTable::default();
-        let region = table.allocate(7, 64 * 1024, REMOTE_READ | REMOTE_WRITE).unwrap();
+        let region = table.allocate(7, 64 * 1024, to(REMOTE_READ | REMOTE_WRITE)).unwrap();
         (table, region)
     }
 
     #[test]
     fn checks_every_remote_access() {
         let (t, r) = table();
-        assert!(t.pin_remote(7, r.stag, r.base, 65536, REMOTE_WRITE).is_ok());
-        assert!(t.pin_remote(7, r.stag, r.base + 65536, 0, REMOTE_WRITE).is_ok());
-        let refuse = |pd, stag, to, n, access| t.pin_remote(pd, stag, to, n, access).err();
+        assert!(t.pin_remote(via(7), r.stag, r.base, 65536, REMOTE_WRITE).is_ok());
+        assert!(t.pin_remote(via(7), r.stag, r.base + 65536, 0, REMOTE_WRITE).is_ok());
+        let refuse = |pd, stag, to, n, access| t.pin_remote(via(pd), stag, to, n, access).err();
         assert_eq!(refuse(7, r.stag, r.base, 65537, REMOTE_READ), Some(AccessError::Bounds));
         assert_eq!(refuse(7, r.stag, r.base - 1, 1, REMOTE_READ), Some(AccessError::Bounds));
         assert_eq!(refuse(7, r.stag, u64::MAX, 2, REMOTE_READ), Some(AccessError::Wrap));
         assert_eq!(refuse(8, r.stag, r.base, 1, REMOTE_READ), Some(AccessError::OtherDomain));
         assert_eq!(refuse(7, r.stag ^ 1, r.base, 1, REMOTE_READ), Some(AccessError::InvalidStag));
-        let w = t.bind(r.stag, 4096, 4096, REMOTE_READ).unwrap();
-        assert!(t.pin_remote(7, w.stag, w.base, 4096, REMOTE_READ).is_ok());
+        let w = t.bind(r.stag, 4096, 4096, to(REMOTE_READ)).unwrap();
+        assert!(t.pin_remote(via(7), w.stag, w.base, 4096, REMOTE_READ).is_ok());
         assert_eq!(refuse(7, w.stag, w.base, 4096, REMOTE_WRITE), Some(AccessError::Denied));
         assert_eq!(refuse(7, w.stag, r.base, 1, REMOTE_READ), Some(AccessError::Bounds));
-        assert!(t.bind(r.stag, 65536, 1, 0).is_err() && t.bind(w.stag, 0, 1, 0).is_err());
+        assert!(t.bind(r.stag, 65536, 1, to(0)).is_err() && t.bind(w.stag, 0, 1, to(0)).is_err());
         t.invalidate(r.stag).unwrap();
         assert_eq!(refuse(7, w.stag, w.base, 1, REMOTE_READ), Some(AccessError::InvalidStag));
     }
@@ -392,13 +447,13 @@ mod tests {
         let (t, r) = table();
         let count = t.large_writable(7);
         assert_eq!(count.load(Ordering::SeqCst), 1);
-        let w = t.bind(r.stag, 0, LARGE, REMOTE_WRITE).unwrap();
-        t.bind(r.stag, 0, LARGE - 1, REMOTE_WRITE).unwrap();
-        t.bind(r.stag, 0, LARGE, REMOTE_READ).unwrap();
+        let w = t.bind(r.stag, 0, LARGE, to(REMOTE_WRITE)).unwrap();
+        t.bind(r.stag, 0, LARGE - 1, to(REMOTE_WRITE)).unwrap();
+        t.bind(r.stag, 0, LARGE, to(REMOTE_READ)).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 2);
-        t.invalidate_remote(7, w.stag).unwrap();
-        assert_eq!(t.invalidate_remote(7, w.stag), Err(AccessError::InvalidStag));
-        assert_eq!(t.invalidate_remote(9, r.stag), Err(AccessError::OtherDomain));
+        t.invalidate_remote(via(7), w.stag).unwrap();
+        assert_eq!(t.invalidate_remote(via(7), w.stag), Err(AccessError::InvalidStag));
+        assert_eq!(t.invalidate_remote(via(9), r.stag), Err(AccessError::OtherDomain));
         t.invalidate(r.stag).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 0);
     }

@@ -15,7 +15,7 @@ use weft_proto::{
 };
 
 use crate::counters::Counters;
-use crate::memory::{AccessError, LargeWritable, MemoryTable, Pin, LARGE, REMOTE_READ, REMOTE_WRITE};
+use crate::memory::{AccessError, LargeWritable, MemoryTable, Pin, Through, LARGE, REMOTE_READ, REMOTE_WRITE};
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::socket::{self, Transfer};
 use crate::status::Status;
@@ -135,8 +135,7 @@ pub struct Rx {
     queue: VecDeque<ReceiveWork>,
     large_receives: usize,
     large_writable: LargeWritable,
-    /// Protection domain of the queue pair.
-    pub pd: u32,
+    through: Through,
     /// The first posted receive names memory that is not ours to use.
     blame: bool,
     /// FPDUs carry a CRC that is to be checked.
@@ -146,8 +145,8 @@ pub struct Rx {
 }
 
 impl Rx {
-    /// A receiver of a queue pair in protection domain `pd`.
-    pub fn new(pd: u32, large_writable: LargeWritable) -> Self {
+    /// A receiver that peers reach regions `through`.
+    pub fn new(through: Through, large_writable: LargeWritable) -> Self {
         Self {
             proto: Receiver::new(),
             stage: Box::default(),
@@ -158,7 +157,7 @@ impl Rx {
             queue: VecDeque::new(),
             large_receives: 0,
             large_writable,
-            pd,
+            through,
             blame: false,
             crc: false,
             started: false,
@@ -166,8 +165,8 @@ impl Rx {
     }
 
     /// Joins a protection domain.
-    pub fn set_domain(&mut self, pd: u32, large_writable: LargeWritable) {
-        self.pd = pd;
+    pub fn set_domain(&mut self, through: Through, large_writable: LargeWritable) {
+        self.through = through;
         self.large_writable = large_writable;
     }
 
@@ -337,7 +336,7 @@ impl Rx {
                 if length > 0 {
                     self.check(
                         context,
-                        context.memory.pin_remote(self.pd, stag, to, length, REMOTE_WRITE),
+                        context.memory.pin_remote(self.through, stag, to, length, REMOTE_WRITE),
                         tagged_error,
                     )?;
                     Sink::Tagged { stag, to }
@@ -438,7 +437,7 @@ impl Rx {
                 let request = ReadRequest::parse(&wire);
                 if request.length > 0 {
                     let (stag, to) = (request.source_stag, request.source_to);
-                    let pin = context.memory.pin_remote(self.pd, stag, to, u64::from(request.length), REMOTE_READ);
+                    let pin = context.memory.pin_remote(self.through, stag, to, u64::from(request.length), REMOTE_READ);
                     self.check(context, pin.map(drop), read_error)?;
                 }
                 if !context.tx.respond(InboundRead { request }) {
@@ -462,7 +461,7 @@ impl Rx {
                 let mut detail = 0;
                 if matches!(segment.opcode, Opcode::SendInvalidate | Opcode::SendSolicitedInvalidate) {
                     detail = invalidate_stag;
-                    let result = context.memory.invalidate_remote(self.pd, invalidate_stag);
+                    let result = context.memory.invalidate_remote(self.through, invalidate_stag);
                     self.check(context, result, |error| match error {
                         AccessError::OtherDomain => TerminateCode::RDMAP_PROTECTION_STAG_NOT_ASSOCIATED,
                         _ => TerminateCode::RDMAP_OPERATION_CANNOT_INVALIDATE,

@@ -200,7 +200,10 @@ impl Conn {
             return;
         };
         inner.held = true;
-        inner.rx.set_domain(options.pd, self.device.memory.large_writable(options.pd));
+        inner.rx.set_domain(
+            Through { pd: options.pd, connection: self.handle },
+            self.device.memory.large_writable(options.pd),
+        );
         inner.rx.crc = established.crc;
         inner.tx.crc = established.crc;
         inner.tx.ird = usize::from(established.ird);

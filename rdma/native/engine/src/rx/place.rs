@@ -29,7 +29,7 @@ impl Rx {
                 let to = to + placed;
                 let pin = self.check(
                     context,
-                    context.memory.pin_remote(self.pd, stag, to, length, REMOTE_WRITE),
+                    context.memory.pin_remote(self.through, stag, to, length, REMOTE_WRITE),
                     tagged_error,
                 )?;
                 let pointer = pin.at(to, length).ok_or(TerminateCode::DDP_TAGGED_BASE_OR_BOUNDS)?;
