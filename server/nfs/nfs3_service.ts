@@ -8,6 +8,7 @@ import { NFS3, TRANSFER_BYTES_MAX } from "../../storage/nfs/mod.ts";
 import type { Export } from "../exports.ts";
 import { ACCESS, GETATTR, SETATTR } from "./attribute_procedures.ts";
 import { CREATE, MKDIR, MKNOD, SYMLINK } from "./create_procedures.ts";
+import { ChangeTracker } from "./change_tracker.ts";
 import { COMMIT, READ, WRITE } from "./data_procedures.ts";
 import { READDIR, READDIRPLUS } from "./directory_procedures.ts";
 import { FSINFO, FSSTAT, PATHCONF } from "./file_system_procedures.ts";
@@ -21,6 +22,7 @@ export function nfs3Service(options: { export: Export; transferBytesMax?: number
   const server: NfsServerState = {
     export: options.export,
     writeVerifier: new WriteVerifier(),
+    changes: new ChangeTracker(),
     transferBytesMax: Math.min(options.transferBytesMax ?? TRANSFER_BYTES_MAX, TRANSFER_BYTES_MAX),
   };
   return service(NFS3, {

@@ -20,6 +20,7 @@ import {
 } from "../../storage/nfs/mod.ts";
 import type { Export } from "../exports.ts";
 import { toFattr3, toWccAttr } from "./attributes.ts";
+import type { Change, ChangeTracker } from "./change_tracker.ts";
 import { checkName, type DotAnswers } from "./names.ts";
 import { run, type Steps, wait } from "./steps.ts";
 import type { WriteVerifier } from "./write_verifier.ts";
@@ -28,6 +29,7 @@ import type { WriteVerifier } from "./write_verifier.ts";
 export interface NfsServerState {
   readonly export: Export;
   readonly writeVerifier: WriteVerifier;
+  readonly changes: ChangeTracker;
   /** The most bytes that one READ or WRITE moves. */
   readonly transferBytesMax: number;
 }
@@ -38,7 +40,9 @@ export class NfsCall {
   /** Whose rights it is carried out with. */
   readonly as: Credentials;
   /** By the handle as it stands in the arguments: the object, not its bytes. */
-  readonly #before = new Map<FileHandle, wcc_attr>();
+  readonly #observed = new Map<FileHandle, { before: wcc_attr; change: Change }>();
+  /** By the handle's bytes, which may stand in the arguments twice. */
+  readonly #changes = new Map<string, Change>();
   readonly #context: CallContext;
 
   constructor(readonly server: NfsServerState, context: CallContext) {
@@ -57,14 +61,16 @@ export class NfsCall {
     }
   }
 
-  /** Notes a file's attributes before an operation that may change it. Throws for a handle that is stale or none. */
-  *observe(file: FileHandle): Steps<void> {
-    this.#before.set(file, toWccAttr(yield* wait(this.fileSystem.getAttributes(file, this.as))));
-  }
-
-  /** Notes attributes as `observe` does, then refuses the change if the export is read-only. */
+  /**
+   * Notes the attributes of files that are about to be changed, then refuses the change if the export is read-only. Throws for a
+   * handle that is stale or none.
+   */
   *observeForChange(...files: FileHandle[]): Steps<void> {
-    for (const file of files) yield* this.observe(file);
+    for (const file of files) {
+      const change = this.#change(file);
+      const attributes = yield* wait(this.fileSystem.getAttributes(file, this.as));
+      this.#observed.set(file, { before: toWccAttr(attributes), change });
+    }
     if (this.server.export.readOnly) throw new NfsError(nfsstat3.NFS3ERR_ROFS);
   }
 
@@ -78,14 +84,29 @@ export class NfsCall {
     }
   }
 
-  /** Attributes before, where they were noted, and now. */
+  /** Attributes before, where they were noted and nobody else has changed the file since, and now. */
   *wcc(file: FileHandle): Steps<wcc_data> {
-    return { before: this.#before.get(file), after: yield* this.attributes(file) };
+    const after = yield* this.attributes(file);
+    const observed = this.#observed.get(file);
+    return { before: observed?.change.isAlone() ? observed.before : undefined, after };
+  }
+
+  /** Ends the call: its changes are made. */
+  finish(): void {
+    for (const change of this.#changes.values()) change.end();
+    this.#changes.clear();
   }
 
   /** Checks a name of the arguments, see `checkName`. */
   checkName(name: Uint8Array, dots?: DotAnswers): void {
     checkName(name, { bytesMax: this.fileSystem.limits.nameBytesMax, dots });
+  }
+
+  #change(file: FileHandle): Change {
+    const key = file.toHex();
+    let change = this.#changes.get(key);
+    if (change === undefined) this.#changes.set(key, change = this.server.changes.begin(key));
+    return change;
   }
 }
 
@@ -112,6 +133,8 @@ function* carryOut<Args, Ok, Fail>(
   } catch (error) {
     const status = failureOf(error);
     return { status, value: yield* operation.fail(args, call) } as Failure3<Fail>;
+  } finally {
+    call.finish();
   }
 }
 

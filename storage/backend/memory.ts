@@ -112,6 +112,9 @@ export class MemoryFileSystem implements FileSystem {
     if (guard && (guard.seconds !== node.ctime.seconds || guard.nanoseconds !== node.ctime.nanoseconds)) {
       throw new FsError("EAGAIN", "the file's ctime is not the guard's");
     }
+    if (changes.mode !== undefined && node.type === FileType.Symlink) {
+      throw new FsError("EOPNOTSUPP", "a symbolic link has no mode of its own");
+    }
     checkChanges(node, changes, as, this.limits.fileBytesMax);
     this.#applyChanges(node, changes, as);
     return this.#attributes(node);

@@ -15,7 +15,7 @@ import {
   nfsstat3,
   time_how,
 } from "../../../storage/nfs/mod.ts";
-import { checkAttributes, checkWcc, fails, nfsTest, NO_CHANGES, ok, type Subject } from "./subject.ts";
+import { bytes, checkAttributes, checkWcc, fails, nfsTest, NO_CHANGES, ok, type Subject } from "./subject.ts";
 
 const ALL_ACCESS = ACCESS3_READ | ACCESS3_LOOKUP | ACCESS3_MODIFY | ACCESS3_EXTEND | ACCESS3_DELETE | ACCESS3_EXECUTE;
 
@@ -124,6 +124,18 @@ export function testAttributes(subject: Subject): void {
     assertEquals(await granted(file, 0xffffffff) & ~ALL_ACCESS, 0);
   });
 
+  nfsTest({ subject, name: "the owner of a file may read and write it whatever its mode" }, async ({ alice, root }) => {
+    // There is no open in NFSv3: who created a file read-only still holds it open for writing (RFC 1813 §4.4).
+    const { obj } = ok(await alice.create(root, "f", { mode: 0o444 }));
+    ok(await alice.write(obj!, 0n, bytes("written")));
+    ok(await alice.setattr(obj!, { mode: 0 }));
+    ok(await alice.write(obj!, 7n, bytes(" twice")));
+    ok(await alice.call("COMMIT", { file: obj!, offset: 0n, count: 0 }));
+    assertEquals(await alice.contents(obj!), bytes("written twice"));
+    ok(await alice.setattr(obj!, { size: 3n }));
+    assertEquals((await alice.getattr(obj!)).size, 3n);
+  });
+
   if (subject.enforcesCredentials) testRights(subject);
 }
 
@@ -163,6 +175,15 @@ function testRights(subject: Subject): void {
       fails(await nobody.call("COMMIT", { file, offset: 0n, count: 0 }), nfsstat3.NFS3ERR_ACCES);
     },
   );
+
+  nfsTest({ subject, name: "who may execute a file may read it" }, async ({ alice, bob, root }) => {
+    const file = await alice.file(root, "f", "a program");
+    ok(await alice.setattr(file, { mode: 0o711 }));
+    assertEquals(await bob.contents(file), bytes("a program"));
+    fails(await bob.write(file, 0n, bytes("x")), nfsstat3.NFS3ERR_ACCES);
+    ok(await alice.setattr(file, { mode: 0o700 }));
+    fails(await bob.read(file, 0n, 10), nfsstat3.NFS3ERR_ACCES);
+  });
 
   nfsTest({ subject, name: "files belong to who made them" }, async ({ alice, bob, nobody, root }) => {
     const made = async (caller: typeof alice, name: string): Promise<number[]> => {

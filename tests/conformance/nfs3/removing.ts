@@ -71,7 +71,9 @@ export function testRemoving(subject: Subject): void {
     ok(await alice.call("RENAME", { from: at(a, "moved"), to: at(b, "here") }));
     assertEquals(await alice.lookup(moved, ".."), b);
     assertEquals(await alice.lookup(moved, "f"), file);
-    assertEquals([(await alice.getattr(a)).nlink, (await alice.getattr(b)).nlink], [2, 3]);
+    const links = [(await alice.getattr(a)).nlink, (await alice.getattr(b)).nlink];
+    // Some file systems (btrfs) do not count directories, and say 1.
+    assertEquals(links, links[0] === 1 ? [1, 1] : [2, 3]);
   });
 
   nfsTest({ subject, name: "RENAME over what is there" }, async ({ alice, root }) => {
