@@ -9,6 +9,12 @@ pub struct Socket {
     stream: TcpStream,
 }
 
+/// What to wait for.
+pub struct Readiness {
+    pub to_send: bool,
+    pub to_receive: bool,
+}
+
 impl Socket {
     pub fn new(stream: TcpStream) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
@@ -53,6 +59,34 @@ impl Socket {
         self.receive_with(bytes, libc::MSG_DONTWAIT)
     }
 
+    /// Sends what the kernel takes of `bytes` without waiting; returns how many that were.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        // SAFETY: `bytes` is a live slice.
+        let result = unsafe { libc::send(self.stream.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+        none_if_not_ready(check(result))
+    }
+
+    /// Receives what is there of `bytes` without waiting; returns how many that were.
+    pub fn try_receive(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: `bytes` is a live slice that nothing else refers to.
+        let result =
+            unsafe { libc::recv(self.stream.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT) };
+        match check(result) {
+            Ok(0) => Err(Error::from(ErrorKind::UnexpectedEof)),
+            other => none_if_not_ready(other),
+        }
+    }
+
+    /// Sleeps until the socket is ready for one of these.
+    pub fn wait(&self, readiness: Readiness) -> io::Result<()> {
+        let flag = |wanted: bool, event: libc::c_short| if wanted { event } else { 0 };
+        let events = flag(readiness.to_send, libc::POLLOUT) | flag(readiness.to_receive, libc::POLLIN);
+        let mut descriptor = libc::pollfd { fd: self.stream.as_raw_fd(), events, revents: 0 };
+        // SAFETY: one live entry is passed.
+        check(unsafe { libc::poll(&mut descriptor, 1, -1) } as isize).map(drop)
+    }
+
     fn receive_with(&self, bytes: &mut [u8], flags: libc::c_int) -> io::Result<()> {
         let mut received = 0;
         while received < bytes.len() {
@@ -82,6 +116,13 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     // SAFETY: `set` is a live set of the size given.
     let result = unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &set) };
     check(result as isize).map(drop)
+}
+
+fn none_if_not_ready(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
 }
 
 fn check(result: isize) -> io::Result<usize> {
