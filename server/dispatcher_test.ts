@@ -104,9 +104,9 @@ Deno.test("createDispatcher: a message cut in two anywhere by its transport is t
   }
 });
 
-Deno.test("createDispatcher: random bytes and random changes are answered, whatever they are", () => {
-  const seed = Number(Deno.env.get("WEFT_TEST_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
-  console.log(`WEFT_TEST_SEED=${seed}`);
+const seed = Number(Deno.env.get("WEFT_TEST_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
+
+Deno.test(`createDispatcher: random bytes and random changes are answered, whatever they are, WEFT_TEST_SEED=${seed}`, () => {
   const random = randomNumbers(seed);
   const { answer, calls } = open();
   for (let round = 0; round < 5000; round++) {

@@ -62,6 +62,11 @@ const SYMLINK_TARGET_BYTES_MAX = 4095;
 /** As the mode of a file or directory whose maker asked for none. */
 const DEFAULT_FILE_MODE = 0o644;
 const DEFAULT_DIRECTORY_MODE = 0o755;
+const SYMLINK_MODE = 0o777;
+const DEFAULT_MODES: { readonly [type: number]: number | undefined } = {
+  [FileType.Directory]: DEFAULT_DIRECTORY_MODE,
+  [FileType.Symlink]: SYMLINK_MODE,
+};
 
 /** How large a `MemoryFileSystem` may become, and whose its root is. */
 export interface MemoryFileSystemOptions {
@@ -111,9 +116,6 @@ export class MemoryFileSystem implements FileSystem {
     const node = this.#node(file);
     if (guard && (guard.seconds !== node.ctime.seconds || guard.nanoseconds !== node.ctime.nanoseconds)) {
       throw new FsError("EAGAIN", "the file's ctime is not the guard's");
-    }
-    if (changes.mode !== undefined && node.type === FileType.Symlink) {
-      throw new FsError("EOPNOTSUPP", "a symbolic link has no mode of its own");
     }
     checkChanges(node, changes, as, this.limits.fileBytesMax);
     this.#applyChanges(node, changes, as);
@@ -223,8 +225,8 @@ export class MemoryFileSystem implements FileSystem {
     if (target.byteLength > SYMLINK_TARGET_BYTES_MAX) throw new FsError("ENAMETOOLONG");
     if (target.includes(0)) throw new FsError("EINVAL", "a symbolic link's target may not hold NUL");
     const contents: NodeContents = { type: FileType.Symlink, target: target.slice() };
-    // The mode of a symbolic link means nothing and is always this one.
-    return this.#make(this.#node(directory), name, contents, { ...changes, mode: 0o777 }, as);
+    // The mode of a symbolic link means nothing: no other one is taken.
+    return this.#make(this.#node(directory), name, contents, { ...changes, mode: undefined }, as);
   }
 
   makeNode(
@@ -269,14 +271,18 @@ export class MemoryFileSystem implements FileSystem {
   ): void {
     const source = this.#node(from.directory);
     const destination = this.#node(to.directory);
-    const moved = this.#removable(source, from.name, as);
+    // In the order of Linux: both directories, what is in them, what cannot be at all, and only then who may.
+    for (const each of [source, destination]) directoryOf(each);
+    for (const each of [source, destination]) requirePermission(each, Permission.Execute, as);
+    for (const { name } of [from, to]) checkName(name, this.limits.nameBytesMax);
     const { directory } = directoryOf(destination);
-    requirePermission(destination, Permission.Execute, as);
-    checkName(to.name, this.limits.nameBytesMax);
+    const moved = this.#child(source, from.name);
     const replaced = directory.get(to.name);
     if (isWithin(destination, moved)) throw new FsError("EINVAL", "a directory cannot be moved into itself");
     if (replaced !== undefined && isWithin(source, replaced)) throw new FsError("ENOTEMPTY");
     if (replaced === moved) return;
+    requirePermission(source, Permission.Write, as);
+    if (stickyForbids(source, moved, as)) throw new FsError("EPERM");
     requirePermission(destination, Permission.Write, as);
     if (replaced !== undefined) this.#checkReplaceable(destination, moved, replaced, as);
     if (moved.isDirectory && source !== destination) {
@@ -435,7 +441,7 @@ export class MemoryFileSystem implements FileSystem {
     const inherits = (parent.mode & ModeBit.SetGid) !== 0;
     node.uid = as.uid;
     node.gid = inherits ? parent.gid : as.gid;
-    node.mode = node.isDirectory ? DEFAULT_DIRECTORY_MODE | (inherits ? ModeBit.SetGid : 0) : DEFAULT_FILE_MODE;
+    node.mode = DEFAULT_MODES[node.type] ?? DEFAULT_FILE_MODE;
     checkChanges(node, changes, as, this.limits.fileBytesMax);
     this.#applyChanges(node, changes, as);
     if (inherits && node.isDirectory) node.mode |= ModeBit.SetGid;

@@ -35,6 +35,9 @@ export function checkChanges(node: MemoryNode, changes: AttributeChanges, as: Cr
     throw new FsError("EPERM");
   }
   if (changes.mode !== undefined && !owner) throw new FsError("EPERM");
+  if (changes.mode !== undefined && node.type === FileType.Symlink) {
+    throw new FsError("EOPNOTSUPP", "a symbolic link has no mode of its own");
+  }
   for (const time of [changes.atime, changes.mtime]) {
     if (time === undefined || owner) continue;
     if (time !== "now") throw new FsError("EPERM");

@@ -23,10 +23,10 @@ interface Known {
 /** What a call came to, in terms that both servers share. */
 type Outcome = Record<string, unknown>;
 
+const seed = Number(Deno.env.get("WEFT_TEST_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
+
 for (const proto of ["rdma", "tcp"] as const) {
-  Deno.test(`a directory served over ${proto} does what the model does, at every step of a random run`, async () => {
-    const seed = Number(Deno.env.get("WEFT_TEST_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
-    console.log(`WEFT_TEST_SEED=${seed}`);
+  Deno.test(`a directory served over ${proto} does what the model does, at every step, WEFT_TEST_SEED=${seed}`, async () => {
     await using modelServer = await memorySubject({ name: "model", bulk: "reduced" }).open({});
     await using realServer = await servedSubject({ proto, backend: "local directory" }).open({});
     const run = new Run(await callers(modelServer), await callers(realServer), seed);
