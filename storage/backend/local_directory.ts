@@ -9,7 +9,7 @@
  */
 import { storageLibrary } from "../_ffi/library.ts";
 import type { StorageSymbols } from "../_ffi/symbols.ts";
-import { EINPROGRESS, fsError } from "./errno.ts";
+import { EBUSY, EINPROGRESS, fsError } from "./errno.ts";
 import {
   type AttributeChanges,
   type CreateMode,
@@ -32,6 +32,9 @@ import { type Decode, LocalQueue } from "./local_queue.ts";
 
 /** How often files that lie idle are looked for. */
 const SWEEP_INTERVAL_MS = 2000;
+
+/** Most bytes of one read or write; a longer read is cut short. */
+const TRANSFER_BYTES_MAX = 2 ** 30;
 
 /** How a directory is served. */
 export interface LocalDirectoryOptions {
@@ -100,7 +103,8 @@ export class LocalDirectory implements FileSystem {
    * Serves a directory.
    *
    * @throws {FsError} ENOENT, ENOTDIR, EACCES (the key in the state directory is readable by others), EBUSY (another process
-   * serves it with that state directory), EINVAL (the state directory lies within what is served, where kernel handles are used).
+   * serves it with that state directory), EINVAL (the state directory lies within what is served, where kernel handles are
+   * used), EPERM (run by root without the right to take on identities), ENOSYS (Linux before 5.8, or no /proc).
    */
   static open(path: string, options: LocalDirectoryOptions = {}): LocalDirectory {
     const symbols = storageLibrary();
@@ -154,6 +158,7 @@ export class LocalDirectory implements FileSystem {
     into: Uint8Array,
     as: Credentials,
   ): MaybePromise<{ bytesRead: number; eof: boolean }> {
+    if (into.byteLength > TRANSFER_BYTES_MAX) into = into.subarray(0, TRANSFER_BYTES_MAX);
     const request = this.#begin(as).file(file).u64(offset).u32(0);
     const status = this.#callNow(Operation.Read, request, into);
     const reply = this.#reply;
@@ -184,6 +189,9 @@ export class LocalDirectory implements FileSystem {
       bytesWritten,
       committed: stability,
     });
+    let length = 0;
+    for (const piece of pieces) length += piece.byteLength;
+    if (length > TRANSFER_BYTES_MAX) throw new FsError("EINVAL", "more bytes than one write may have");
     const single = pieces.length === 1;
     const status = this.#callNow(
       Operation.Write,
@@ -294,7 +302,7 @@ export class LocalDirectory implements FileSystem {
   async #close(): Promise<void> {
     await this.#queue.idle();
     clearInterval(this.#sweeping);
-    this.#symbols.weft_fs_close(this.#id);
+    while (this.#symbols.weft_fs_close(this.#id) === -EBUSY) await new Promise((resolve) => setTimeout(resolve, 1));
     await this.#queue.close();
   }
 

@@ -42,6 +42,35 @@ testEach("handles that a listing gave out survive a restart", async (scratch) =>
   }
 });
 
+testEach("handles survive a restart however deep the files lie", async (scratch) => {
+  const first = scratch.open();
+  let deepest = first.root;
+  for (let depth = 0; depth < 600; depth++) {
+    deepest = (await first.makeDirectory(deepest, name("directory"), {}, ME)).handle;
+  }
+  const file = await first.create(deepest, name("f"), { kind: "guarded", changes: {} }, ME);
+  await writeText(first, file.handle, "deep");
+  await first[Symbol.asyncDispose]();
+  const second = scratch.open();
+  assertEquals(await readAll(second, file.handle), "deep");
+  const up = await second.lookup(deepest, name(".."), ME);
+  assertEquals((await second.lookup(up.handle, name("directory"), ME)).handle, deepest);
+  await second.remove(deepest, name("f"), ME);
+});
+
+testEach("a file's owner reads and writes by its handle whatever its mode", async (scratch) => {
+  let fs = scratch.open();
+  const file = await create(fs, "f", { mode: 0o400 });
+  await writeText(fs, file.handle, "written");
+  await fs.setAttributes(file.handle, { mode: 0 }, ME);
+  await fs[Symbol.asyncDispose]();
+  fs = scratch.open();
+  await writeText(fs, file.handle, "again");
+  assertEquals(await readAll(fs, file.handle), "againen");
+  await fs.commit(file.handle, 0n, 0, ME);
+  assertEquals((await fs.getAttributes(file.handle, ME)).mode, 0);
+});
+
 testEach("handles survive renames by somebody else", async (scratch) => {
   const first = scratch.open();
   const directory = await first.makeDirectory(first.root, name("d"), {}, ME);

@@ -49,7 +49,7 @@ const STRING_BYTES_MAX = 4096;
 export const PIECES_MAX = 1024;
 /** Supplementary groups of a caller. */
 const GROUPS_MAX = 64;
-const HANDLE_FIELD_BYTES = 64;
+const HANDLE_BYTES_MAX = 64;
 
 /** Writes requests into one buffer, again and again. */
 export class RequestWriter {
@@ -92,6 +92,7 @@ export class RequestWriter {
 
   /** A handle and, where there is one, a name. */
   file(handle: FileHandle, name?: Uint8Array): this {
+    if (handle.byteLength > HANDLE_BYTES_MAX) throw new FsError("EBADHANDLE");
     this.string(handle);
     return name === undefined ? this : this.string(name);
   }
@@ -210,7 +211,7 @@ export class ReplyReader {
   entry(): Entry {
     const length = this.u32();
     const handle = this.#bytes.slice(this.#at, this.#at + length);
-    this.#at += HANDLE_FIELD_BYTES;
+    this.#at += HANDLE_BYTES_MAX;
     return { handle, attributes: this.attributes() };
   }
 

@@ -53,9 +53,12 @@ export class LocalQueue {
       const token = this.#nextToken;
       this.#nextToken = (token + 1) >>> 0;
       const bytes = request.bytes.subarray(0, request.length);
-      if (this.#backlog.length > 0 || !this.#send(operation, bytes, token)) {
+      const sent = this.#backlog.length > 0 ? -EBUSY : this.#send(operation, bytes, token);
+      if (sent === -EBUSY) {
         if (this.#backlog.length >= BACKLOG_MAX) throw new FsError("EAGAIN", "too many operations under way");
         this.#backlog.push({ operation, request: bytes.slice(), token });
+      } else if (sent < 0) {
+        throw fsError(sent);
       }
       const settle = (status: number, reply: ReplyReader): void => {
         if (status < 0) reject(fsError(status));
@@ -80,11 +83,14 @@ export class LocalQueue {
     });
   }
 
-  #send(operation: Operation, request: Uint8Array<ArrayBuffer>, token: number): boolean {
-    const status = this.#symbols.weft_fs_submit(this.#id, operation, request, request.byteLength, token);
-    if (status === -EBUSY) return false;
-    if (status < 0) throw fsError(status);
-    return true;
+  #send(operation: Operation, request: Uint8Array<ArrayBuffer>, token: number): number {
+    return this.#symbols.weft_fs_submit(this.#id, operation, request, request.byteLength, token);
+  }
+
+  #settle(token: number, status: number): void {
+    const pending = this.#pending.get(token);
+    this.#pending.delete(token);
+    pending?.settle(status, this.#reader);
   }
 
   #drain(): void {
@@ -97,9 +103,7 @@ export class LocalQueue {
         const token = reader.u32();
         const status = reader.i32();
         at += 12 + reader.u32();
-        const pending = this.#pending.get(token);
-        this.#pending.delete(token);
-        pending?.settle(status, reader);
+        this.#settle(token, status);
       }
       this.#sendBacklog();
     }
@@ -111,8 +115,10 @@ export class LocalQueue {
   #sendBacklog(): void {
     let sent = 0;
     for (const { operation, request, token } of this.#backlog) {
-      if (!this.#send(operation, request, token)) break;
+      const status = this.#send(operation, request, token);
+      if (status === -EBUSY) break;
       sent++;
+      if (status < 0) this.#settle(token, status);
     }
     this.#backlog.splice(0, sent);
   }

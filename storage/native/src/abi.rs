@@ -173,11 +173,19 @@ pub unsafe extern "C" fn weft_fs_open(request: *const u8, request_length: u32, o
     })
 }
 
-/// Ends a service. Work that was submitted goes on, its completions are dropped.
+/// Ends a service. EBUSY: a thread still works for it, if only to close files; call again.
 #[no_mangle]
 pub extern "C" fn weft_fs_close(id: u32) -> i32 {
     boundary!({
-        service(id)?;
+        let service = service(id)?;
+        // The registry's and this one's.
+        let references = 2;
+        if service.export.is_closing()
+            || Arc::strong_count(&service.export) > references
+            || Arc::strong_count(&service.channel) > references
+        {
+            return Err(Errno::BUSY);
+        }
         let ended = lock(&SERVICES).get_mut(id as usize % SERVICES_MAX).and_then(|slot| slot.service.take());
         drop(ended);
         Ok(0)

@@ -78,3 +78,54 @@ impl Cache {
         self.held.extract_if(|_, held| idle(held)).map(|(_, held)| held.node).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::{Body, FileId, Sealer};
+    use crate::node::Stat;
+    use rustix::fd::AsFd;
+    use rustix::fs::{Mode, OFlags};
+
+    fn node(ino: u64) -> Node {
+        let fd = rustix::fs::open(c"/", OFlags::PATH, Mode::empty()).unwrap();
+        let stat = Stat::of(fd.as_fd()).unwrap();
+        let handle = Sealer::new([0; 32], b"").seal(&Body::Indexed(FileId { id: ino, ino })).unwrap();
+        Node::new(fd, (handle, ino), &stat)
+    }
+
+    #[test]
+    fn holds_no_more_than_it_may_and_keeps_what_is_used() {
+        let mut cache = Cache::new(16);
+        let favourite = cache.insert(node(0)).0;
+        for ino in 1..200 {
+            assert!(cache.get(&favourite.handle).is_some());
+            let (added, evicted) = cache.insert(node(ino));
+            assert!(cache.get(&added.handle).is_some());
+            assert!(evicted.iter().all(|gone| gone.id != 0 && gone.id < ino));
+            assert!(cache.len() <= 16);
+        }
+    }
+
+    #[test]
+    fn the_same_file_is_held_once() {
+        let mut cache = Cache::new(16);
+        let first = cache.insert(node(1)).0;
+        assert!(Arc::ptr_eq(&first, &cache.insert(node(1)).0));
+        assert!(cache.remove(&first.handle).is_some());
+        assert!(cache.get(&first.handle).is_none());
+        assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn only_idle_files_are_swept() {
+        let mut cache = Cache::new(16);
+        let (idle, fresh) = (cache.insert(node(1)).0, cache.insert(node(2)).0);
+        if let Some(held) = cache.held.get_mut(&idle.handle) {
+            held.used = Instant::now().checked_sub(IDLE_TIME).unwrap();
+        }
+        assert!(cache.sweep().iter().all(|node| node.id == 1));
+        assert_eq!(cache.len(), 1);
+        assert!(cache.get(&fresh.handle).is_some());
+    }
+}

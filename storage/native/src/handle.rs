@@ -19,8 +19,8 @@ pub const KERNEL_BYTES_MAX: usize = HANDLE_BYTES_MAX - HEAD_BYTES - SEAL_BYTES;
 
 /// Version 1, the body is the kernel's own handle.
 const FORM_KERNEL: u8 = 0x11;
-/// Version 1, the body is an inode number and a generation.
-const FORM_INODE: u8 = 0x12;
+/// Version 1, the body is what the index goes by.
+const FORM_INDEXED: u8 = 0x12;
 
 /// A sealed handle.
 #[derive(Clone, Copy)]
@@ -58,17 +58,21 @@ impl Hash for Handle {
     }
 }
 
+/// A file, as the index knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileId {
+    /// Differs for any two files, also if they had the same inode number one after the other.
+    pub id: u64,
+    /// Inode number, to look for it in a directory.
+    pub ino: u64,
+}
+
 /// What a handle names.
 pub enum Body {
     /// What `open_by_handle_at` takes.
     Kernel(KernelHandle),
     /// To be found through the index.
-    Inode {
-        /// Inode number.
-        ino: u64,
-        /// Tells files apart that had the same inode number one after the other.
-        generation: u64,
-    },
+    Indexed(FileId),
 }
 
 /// The key, and what it is used for: one export.
@@ -117,11 +121,11 @@ impl Sealer {
                 push(&self.export)?;
                 push(kernel.bytes())?;
             }
-            Body::Inode { ino, generation } => {
-                push(&[FORM_INODE, 0])?;
+            Body::Indexed(file) => {
+                push(&[FORM_INDEXED, 0])?;
                 push(&self.export)?;
-                push(&ino.to_le_bytes())?;
-                push(&generation.to_le_bytes())?;
+                push(&file.id.to_le_bytes())?;
+                push(&file.ino.to_le_bytes())?;
             }
         }
         let sealed = at;
@@ -143,7 +147,7 @@ impl Sealer {
         }
         match (head[0], body.len()) {
             (FORM_KERNEL, _) => Ok(Body::Kernel(KernelHandle::new(i32::from(head[1]), body).ok_or(EBADHANDLE)?)),
-            (FORM_INODE, 16) => Ok(Body::Inode { ino: word(body, 0), generation: word(body, 8) }),
+            (FORM_INDEXED, 16) => Ok(Body::Indexed(FileId { id: word(body, 0), ino: word(body, 8) })),
             _ => Err(EBADHANDLE),
         }
     }
@@ -190,10 +194,11 @@ pub fn load_key(state: &Path) -> Result<[u8; 32]> {
 
 /// Puts a new key in place whole, unless another process was faster.
 fn make_key(state: &Path, path: &Path) -> Result<()> {
-    let mut key = [0; 32];
+    let (mut key, mut suffix) = ([0; 32], [0; 8]);
     getrandom::fill(&mut key).map_err(|_| Errno::IO)?;
-    let draft = state.join(format!("{KEY_NAME}.{}", std::process::id()));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    getrandom::fill(&mut suffix).map_err(|_| Errno::IO)?;
+    let draft = state.join(format!("{KEY_NAME}.{:016x}", u64::from_ne_bytes(suffix)));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(&draft, flags, Mode::RUSR | Mode::WUSR)?;
     let written = rustix::io::write(&file, &key).and_then(|_| rustix::fs::fsync(&file));
     let placed = written.and_then(|()| match rustix::fs::link(&draft, path) {
@@ -207,4 +212,82 @@ fn make_key(state: &Path, path: &Path) -> Result<()> {
 /// The errno behind an error of the standard library's.
 pub fn errno(error: &std::io::Error) -> Errno {
     Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    fn sealer(export: &[u8]) -> Sealer {
+        Sealer::new([7; 32], export)
+    }
+
+    #[test]
+    fn opens_what_it_sealed() {
+        let sealer = sealer(b"one");
+        let kernel = KernelHandle::new(0x81, &[9; KERNEL_BYTES_MAX]).unwrap();
+        let handle = sealer.seal(&Body::Kernel(kernel)).unwrap();
+        assert_eq!(handle.as_bytes().len(), HANDLE_BYTES_MAX);
+        let Ok(Body::Kernel(opened)) = sealer.open(&handle) else { panic!("no kernel handle") };
+        assert_eq!((opened.kind(), opened.bytes()), (0x81, &[9; KERNEL_BYTES_MAX][..]));
+        let file = FileId { id: u64::MAX, ino: 1 };
+        let handle = sealer.seal(&Body::Indexed(file)).unwrap();
+        assert!(matches!(sealer.open(&handle), Ok(Body::Indexed(opened)) if opened == file));
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let long = KernelHandle::new(1, &[0; KERNEL_BYTES_MAX + 1]).unwrap();
+        assert_eq!(sealer(b"one").seal(&Body::Kernel(long)).err(), Some(Errno::OVERFLOW));
+        let strange = KernelHandle::new(256, &[]).unwrap();
+        assert_eq!(sealer(b"one").seal(&Body::Kernel(strange)).err(), Some(Errno::OVERFLOW));
+        assert!(KernelHandle::new(1, &[0; 129]).is_none());
+        assert_eq!(Handle::from_bytes(&[0; 65]).err(), Some(EBADHANDLE));
+    }
+
+    #[test]
+    fn refuses_every_change_and_every_cut() {
+        let sealer = sealer(b"one");
+        let handle = sealer.seal(&Body::Indexed(FileId { id: 3, ino: 4 })).unwrap();
+        let bytes = handle.as_bytes();
+        for bit in 0..bytes.len() * 8 {
+            let mut forged = bytes.to_vec();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(sealer.open(&Handle::from_bytes(&forged).unwrap()).err(), Some(EBADHANDLE));
+        }
+        for length in 0..bytes.len() {
+            assert_eq!(sealer.open(&Handle::from_bytes(&bytes[..length]).unwrap()).err(), Some(EBADHANDLE));
+        }
+    }
+
+    #[test]
+    fn tells_exports_and_keys_apart() {
+        let handle = sealer(b"one").seal(&Body::Indexed(FileId { id: 3, ino: 4 })).unwrap();
+        assert_eq!(sealer(b"two").open(&handle).err(), Some(Errno::STALE));
+        assert_eq!(Sealer::new([8; 32], b"one").open(&handle).err(), Some(EBADHANDLE));
+        assert_ne!(sealer(b"one").export(), sealer(b"two").export());
+        assert_ne!(sealer(b"one").digest(&[b"ab", b"c"]), sealer(b"one").digest(&[b"a", b"bc"]));
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_kept_from_others() {
+        let state = std::env::temp_dir().join(format!("weft-key-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&state);
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let state = state.clone();
+                std::thread::spawn(move || load_key(&state).unwrap())
+            })
+            .collect();
+        let keys: Vec<[u8; 32]> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(keys.iter().all(|key| *key == keys[0] && *key != [0; 32]));
+        let path = state.join(KEY_NAME);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        std::fs::write(&path, [1; 31]).unwrap();
+        assert_eq!(load_key(&state).err(), Some(Errno::IO));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
+        assert_eq!(load_key(&state).err(), Some(Errno::ACCESS));
+        std::fs::remove_dir_all(&state).unwrap();
+    }
 }

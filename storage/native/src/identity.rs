@@ -115,12 +115,24 @@ fn set_groups(groups: &[u32]) -> Result<()> {
     rustix::thread::set_thread_groups(&groups)
 }
 
-/// Whether this process can take on other identities: it is root, and allowed to.
-pub fn can_switch() -> bool {
+/// Whether this process takes on other identities: it is root, and allowed to. EPERM where root cannot: everybody would act as
+/// root. Except in a user namespace of its own, where root is only somebody's name for himself.
+pub fn can_switch() -> Result<bool> {
     if !rustix::process::geteuid().is_root() {
-        return false;
+        return Ok(false);
     }
-    Identity { uid: 65534, gid: 65534, groups: Vec::new() }.act(|| Ok(())).is_ok()
+    let somebody = Identity { uid: 65534, gid: 65534, groups: Vec::new() };
+    // With another identity must go what overrides permissions (it would not under SECBIT_NO_SETUID_FIXUP).
+    let overrides = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH | CapabilitySet::FOWNER;
+    match somebody.act(|| rustix::thread::capabilities(None)) {
+        Ok(sets) if !sets.effective.intersects(overrides) => Ok(true),
+        _ if in_own_user_namespace() => Ok(false),
+        _ => Err(Errno::PERM),
+    }
+}
+
+fn in_own_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// Lets go of the calling thread's right to exceed disk quotas, which does not go away with the user identity.
@@ -131,5 +143,50 @@ pub fn respect_quotas() {
             // Without the right there is nothing to let go of.
             let _ = rustix::thread::set_capabilities(None, CapabilitySets { effective, ..sets });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As /proc tells: file-system user and group, and supplementary groups, of this thread.
+    fn of_this_thread() -> String {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        status
+            .lines()
+            .filter(|line| line.starts_with("Uid") || line.starts_with("Gid") || line.starts_with("Groups"))
+            .collect()
+    }
+
+    #[test]
+    fn impossible_identities_are_refused() {
+        for (uid, gid, groups) in
+            [(u32::MAX, 0, vec![]), (0, u32::MAX, vec![]), (0, 0, vec![u32::MAX]), (0, 0, vec![1; 65])]
+        {
+            assert_eq!(Identity::new(uid, gid, groups).err(), Some(Errno::INVAL));
+        }
+        assert!(Identity::new(u32::MAX - 1, 0, vec![1; GROUPS_MAX]).is_ok());
+    }
+
+    #[test]
+    fn the_thread_gets_its_own_identity_back() {
+        if !can_switch().unwrap_or(false) {
+            eprintln!("SKIPPED, NEEDS ROOT: the_thread_gets_its_own_identity_back");
+            return;
+        }
+        let before = of_this_thread();
+        let somebody = Identity::new(1234, 2345, vec![7, 8, 9]).unwrap();
+        let inside = somebody.act(|| Ok(of_this_thread())).unwrap();
+        assert!(
+            inside.contains("0\t0\t0\t1234") && inside.contains("0\t0\t0\t2345") && inside.contains("7 8 9"),
+            "{inside}"
+        );
+        assert_eq!(of_this_thread(), before);
+        assert_eq!(somebody.act(|| -> Result<()> { Err(Errno::IO) }).err(), Some(Errno::IO));
+        assert_eq!(of_this_thread(), before);
+        let unwound = std::panic::catch_unwind(|| somebody.act(|| -> Result<()> { panic!("on purpose") }));
+        assert!(unwound.is_err());
+        assert_eq!(of_this_thread(), before);
     }
 }

@@ -3,13 +3,14 @@
 //!
 //! One `Export` is one served directory. `abi` is the way in from JavaScript: a request is a run of bytes that names an
 //! operation's arguments (`message`), and is carried out on the calling thread (`weft_fs_call`) or by the thread
-//! pool (`weft_fs_submit`, `weft_fs_poll`). Modules, from the bottom up: `sys` (raw calls), `identity`, `handle`,
-//! `cache`, `index`, `node`, `pace`, `export`, `ops` (one file an operation group), `pool`, `abi`.
+//! pool (`weft_fs_submit`, `weft_fs_poll`). Modules, from the bottom up: `sys` (raw calls), `identity`, `pool`, `handle`,
+//! `cache`, `index`, `node`, `pace`, `export`, `find`, `ops` (one file an operation group), `abi`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod abi;
 mod cache;
 mod export;
+mod find;
 mod handle;
 mod identity;
 mod index;

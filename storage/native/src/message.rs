@@ -164,3 +164,44 @@ impl<'a> Reply<'a> {
         self.stat(stat, fsid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_ends_early_is_refused_at_every_byte() {
+        let mut bytes = Vec::new();
+        for word in [1u32, 2, 1, 3, 4] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes.extend_from_slice(b"name");
+        let read = |bytes: &[u8]| -> Result<(Identity, Vec<u8>)> {
+            let mut request = Request::new(bytes);
+            Ok((request.identity()?, request.bytes()?.to_vec()))
+        };
+        let (who, name) = read(&bytes).unwrap();
+        assert_eq!((who.uid, who.gid, who.groups, name), (1, 2, vec![3], b"name".to_vec()));
+        for length in 0..bytes.len() {
+            assert_eq!(read(&bytes[..length]).err(), Some(Errno::INVAL));
+        }
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        let many = [0u32, 0, GROUPS_MAX as u32 + 1].map(u32::to_le_bytes).concat();
+        assert_eq!(Request::new(&many).identity().err(), Some(Errno::INVAL));
+        assert_eq!(Request::new(&u32::MAX.to_le_bytes()).bytes().err(), Some(Errno::INVAL));
+    }
+
+    #[test]
+    fn a_reply_never_grows_beyond_its_memory() {
+        let mut out = [0; 10];
+        let mut reply = Reply::new(&mut out);
+        reply.u64(1).unwrap();
+        assert_eq!(reply.u32(2).err(), Some(Errno::OVERFLOW));
+        assert_eq!((reply.len(), reply.room()), (8, 2));
+        reply.set_u32(8, 3);
+        assert_eq!(out, [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}

@@ -123,6 +123,8 @@ pub struct Node {
     pub fd: OwnedFd,
     /// Its handle.
     pub handle: Handle,
+    /// What the index knows it by; 0 where there is none.
+    pub id: u64,
     /// Its inode number.
     pub ino: u64,
     /// Its kind, which never changes.
@@ -131,20 +133,24 @@ pub struct Node {
     write: OnceLock<OwnedFd>,
     listing: Mutex<Option<OwnedFd>>,
     grants: Mutex<Vec<Grant>>,
+    /// Held while attributes are checked and changed.
+    changing: Mutex<()>,
 }
 
 impl Node {
     /// A file just opened.
-    pub fn new(fd: OwnedFd, handle: Handle, stat: &Stat) -> Self {
+    pub fn new(fd: OwnedFd, (handle, id): (Handle, u64), stat: &Stat) -> Self {
         Self {
             fd,
             handle,
+            id,
             ino: stat.ino,
             kind: stat.kind,
             read: OnceLock::new(),
             write: OnceLock::new(),
             listing: Mutex::new(None),
             grants: Mutex::new(Vec::new()),
+            changing: Mutex::new(()),
         }
     }
 
@@ -253,22 +259,31 @@ impl Node {
             .or_else(|_| opened(&self.write, || export.reopen(self.fd.as_fd(), OFlags::WRONLY)))
     }
 
+    /// Keeps others from changing attributes. EINPROGRESS where `wait` is not allowed and somebody is at it.
+    pub fn change_alone(&self, wait: bool) -> Result<MutexGuard<'_, ()>> {
+        hold(&self.changing, wait)
+    }
+
     /// The stream to list a directory by; its position is whoever's that holds the lock. EINPROGRESS where `wait` is
     /// not allowed and somebody holds it.
     pub fn listing(&self, export: &Export, wait: bool) -> Result<MutexGuard<'_, Option<OwnedFd>>> {
-        let mut listing = if wait {
-            lock(&self.listing)
-        } else {
-            match self.listing.try_lock() {
-                Ok(listing) => listing,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return Err(sys::EINPROGRESS),
-            }
-        };
+        let mut listing = hold(&self.listing, wait)?;
         if listing.is_none() {
             *listing = Some(export.reopen(self.fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?);
         }
         Ok(listing)
+    }
+}
+
+/// Takes a lock that may be held for long.
+fn hold<T>(mutex: &Mutex<T>, wait: bool) -> Result<MutexGuard<'_, T>> {
+    if wait {
+        return Ok(lock(mutex));
+    }
+    match mutex.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(sys::EINPROGRESS),
     }
 }
 
@@ -283,12 +298,9 @@ fn opened(slot: &OnceLock<OwnedFd>, open: impl FnOnce() -> Result<OwnedFd>) -> R
 
 /// Opens anew what a reference stands for, through `/proc/self/fd`.
 pub fn reopen(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
-    // O_NONBLOCK: never wait for the holder of a lease.
+    // O_NONBLOCK: never wait for the holder of a lease; the caller may try again (EAGAIN).
     let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    rustix::fs::openat(proc, proc_name(fd).as_str(), flags, Mode::empty()).map_err(|error| match error {
-        Errno::AGAIN => Errno::BUSY,
-        other => other,
-    })
+    rustix::fs::openat(proc, proc_name(fd).as_str(), flags, Mode::empty())
 }
 
 /// The name of a descriptor in `/proc/self/fd`.

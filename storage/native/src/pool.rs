@@ -23,8 +23,13 @@ struct State {
     idle: usize,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { queue: VecDeque::new(), threads: 0, idle: 0 });
-static WORK: Condvar = Condvar::new();
+/// Threads and their queue. There is one; tests have their own.
+struct Pool {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+static POOL: Pool = Pool::new();
 
 thread_local! {
     static UMASK_IS_OWN: Cell<bool> = const { Cell::new(false) };
@@ -37,42 +42,90 @@ pub fn umask_is_own() -> bool {
 
 /// Queues a job. EBUSY where the queue is full; EAGAIN where no thread could be started at all.
 pub fn submit(job: Job) -> Result<()> {
-    let mut state = lock(&STATE);
-    if state.queue.len() >= QUEUE_MAX {
-        return Err(Errno::BUSY);
-    }
-    if state.idle <= state.queue.len() && state.threads < THREADS_MAX {
-        match std::thread::Builder::new().name("weft-storage".into()).spawn(work) {
-            Ok(_) => state.threads += 1,
-            Err(_) if state.threads == 0 => return Err(Errno::AGAIN),
-            Err(_) => {}
-        }
-    }
-    state.queue.push_back(job);
-    drop(state);
-    WORK.notify_one();
-    Ok(())
+    POOL.submit(job)
 }
 
-fn work() {
-    UMASK_IS_OWN.set(sys::settle_pool_thread());
-    identity::respect_quotas();
-    let mut state = lock(&STATE);
-    loop {
-        if let Some(job) = state.queue.pop_front() {
-            drop(state);
-            // A job reports its own panics; this one must not end the thread uncounted.
-            let _ = catch_unwind(AssertUnwindSafe(job));
-            state = lock(&STATE);
-            continue;
+impl Pool {
+    const fn new() -> Self {
+        let state = State { queue: VecDeque::new(), threads: 0, idle: 0 };
+        Self { state: Mutex::new(state), work: Condvar::new() }
+    }
+
+    fn submit(&'static self, job: Job) -> Result<()> {
+        let mut state = lock(&self.state);
+        if state.queue.len() >= QUEUE_MAX {
+            return Err(Errno::BUSY);
         }
-        state.idle += 1;
-        let (next, waited) = WORK.wait_timeout(state, IDLE_TIME).unwrap_or_else(PoisonError::into_inner);
-        state = next;
-        state.idle -= 1;
-        if waited.timed_out() && state.queue.is_empty() {
-            state.threads -= 1;
-            return;
+        if state.idle <= state.queue.len() && state.threads < THREADS_MAX {
+            match std::thread::Builder::new().name("weft-storage".into()).spawn(|| self.work()) {
+                Ok(_) => state.threads += 1,
+                Err(_) if state.threads == 0 => return Err(Errno::AGAIN),
+                Err(_) => {}
+            }
         }
+        state.queue.push_back(job);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    fn work(&self) {
+        UMASK_IS_OWN.set(sys::settle_pool_thread());
+        identity::respect_quotas();
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                drop(state);
+                // A job reports its own panics; this one must not end the thread uncounted.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+                state = lock(&self.state);
+                continue;
+            }
+            state.idle += 1;
+            let (next, waited) = self.work.wait_timeout(state, IDLE_TIME).unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            state.idle -= 1;
+            if waited.timed_out() && state.queue.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, Barrier};
+
+    #[test]
+    fn is_bounded_and_survives_panics() {
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new()));
+        let (sender, receiver) = channel();
+        for _ in 0..20 {
+            pool.submit(Box::new(|| panic!("on purpose"))).unwrap();
+        }
+        let gate = Arc::new(Barrier::new(THREADS_MAX + 1));
+        let busy: Vec<_> = (0..THREADS_MAX).map(|_| (gate.clone(), sender.clone())).collect();
+        for (gate, sender) in busy {
+            pool.submit(Box::new(move || {
+                gate.wait();
+                gate.wait();
+                sender.send(umask_is_own()).unwrap();
+            }))
+            .unwrap();
+        }
+        gate.wait();
+        assert_eq!(lock(&pool.state).threads, THREADS_MAX);
+        for _ in 0..QUEUE_MAX {
+            let sender = sender.clone();
+            pool.submit(Box::new(move || sender.send(umask_is_own()).unwrap())).unwrap();
+        }
+        assert_eq!(pool.submit(Box::new(|| {})).err(), Some(Errno::BUSY));
+        gate.wait();
+        drop(sender);
+        assert_eq!(receiver.iter().count(), THREADS_MAX + QUEUE_MAX);
+        assert!(!umask_is_own());
     }
 }

@@ -5,7 +5,7 @@ use crate::export::Export;
 use crate::identity::Identity;
 use crate::message::Request;
 use crate::node::{proc_name, right, Kind, Node, Stat, Time};
-use crate::{lock, Result};
+use crate::Result;
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
@@ -182,7 +182,7 @@ pub fn set(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Result<u
     let changes = Changes::read(request)?;
     let guard = if request.u32()? != 0 { Some((request.u64()? as i64, request.u32()?)) } else { None };
     {
-        let _alone = lock(&export.attributes);
+        let _alone = node.change_alone(context.waiting)?;
         let stat = node.stat()?;
         if guard.is_some_and(|guard| guard != stat.ctime) {
             return Err(Errno::AGAIN);

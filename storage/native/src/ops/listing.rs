@@ -95,10 +95,10 @@ impl Lister<'_> {
     fn look_up(&self, entry: &RawDirEntry<'_>) -> Result<Option<(Handle, Stat)>> {
         let found = match entry.file_name().to_bytes() {
             b"." => self.node.stat().map(|stat| (self.node.handle, stat)),
-            b".." => self.export.parent(self.node).map(|(parent, stat)| (parent.handle, stat)),
+            b".." => self.export.parent(self.node, self.waiting).map(|(parent, stat)| (parent.handle, stat)),
             name => self.export.open_name(self.node, entry.file_name(), self.waiting).and_then(|fd| {
                 let stat = Stat::of(fd.as_fd())?;
-                Ok((self.export.name_file(fd.as_fd(), &stat, Some((self.node, name)))?, stat))
+                Ok((self.export.name_file(fd.as_fd(), &stat, Some((self.node, name)))?.0, stat))
             }),
         };
         match found {

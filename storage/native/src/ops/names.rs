@@ -77,7 +77,7 @@ pub fn lookup(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Resul
     directory.require_search(export, &stat, &who)?;
     let (found, stat) = match name {
         b"." => (directory, stat),
-        b".." => export.parent(&directory)?,
+        b".." => export.parent(&directory, context.waiting)?,
         _ => {
             let fd = export.open_name(&directory, &checked_name(name)?, context.waiting)?;
             export.adopt(fd, Some((&directory, name)))?
@@ -155,7 +155,7 @@ pub fn create(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Resul
             Err(error) => return Err(place.explain(export, error)),
         }
     }
-    Err(Errno::BUSY)
+    Err(Errno::AGAIN)
 }
 
 /// A file that has the name already, where it may be taken for the one to create. ENOENT: there is none.
@@ -210,6 +210,9 @@ fn finish(
     let special = mode & !made.mode & 0o7000 != 0;
     if stat.kind != Kind::Symlink && (masked || special) {
         export.act(who, || change_mode(export, &node, mode))?;
+    }
+    if matches!(stat.kind, Kind::Regular | Kind::Directory) {
+        export.flush(&node)?;
     }
     export.flush(&place.directory)?;
     let stat = node.stat()?;
