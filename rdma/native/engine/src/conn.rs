@@ -414,9 +414,7 @@ impl Conn {
         self.with(|_, inner| match inner.phase {
             Phase::Open => {
                 self.release(inner);
-                inner.phase = Phase::Draining;
-                inner.deadline = Some(Instant::now() + DRAIN_TIMEOUT);
-                self.device.watch_deadline(self);
+                self.drain(inner);
                 self.drained(inner);
             }
             Phase::Draining | Phase::Ending | Phase::Closed => {}
@@ -459,6 +457,15 @@ impl Conn {
             conn.finish(inner);
             false
         })
+    }
+
+    /// Takes no more work, and ends once what was posted has been done.
+    fn drain(self: &Arc<Self>, inner: &mut Inner) {
+        if matches!(inner.phase, Phase::Open) {
+            inner.phase = Phase::Draining;
+            inner.deadline = Some(Instant::now() + DRAIN_TIMEOUT);
+            self.device.watch_deadline(self);
+        }
     }
 
     fn drained(self: &Arc<Self>, inner: &mut Inner) {
@@ -509,10 +516,7 @@ impl Conn {
                     }
                     moved = true;
                 }
-                ReceiveEnd::End { within } => {
-                    let status = if within || inner.send_failed { Status::Reset } else { Status::Ok };
-                    self.fail(inner, status, 0, None);
-                }
+                ReceiveEnd::End { within } => self.peer_ended(inner, within),
                 ReceiveEnd::Violation(code, terminate) => {
                     self.device.counters.terminates_sent.add(1);
                     self.fail(inner, Status::PeerViolation, pack(code), Some(&terminate));
@@ -540,12 +544,26 @@ impl Conn {
         moved
     }
 
+    /// The peer has ended its direction; a peer of a stream may still be listening to what is queued for it.
+    fn peer_ended(self: &Arc<Self>, inner: &mut Inner, within: bool) {
+        let status = if within || inner.send_failed { Status::Reset } else { Status::Ok };
+        if inner.stream && !inner.send_failed && !inner.tx.is_drained() {
+            inner.cause = status;
+            self.drain(inner);
+        } else {
+            self.fail(inner, status, 0, None);
+        }
+    }
+
     /// A stream nobody reads from whose peer has closed: tell only when nothing is left to read.
     fn ended_without_receive(self: &Arc<Self>, inner: &mut Inner, fd: RawFd) {
         let mut probe = [0u8; 1];
         match socket::receive_buffer(fd, &mut probe, true) {
-            Transfer::End => self.fail(inner, Status::Ok, 0, None),
+            Transfer::End => self.peer_ended(inner, false),
             Transfer::Failed(_) => self.fail(inner, Status::Reset, 0, None),
+            Transfer::Bytes(_) if !inner.fd.as_ref().is_some_and(socket::is_connected) => {
+                self.fail(inner, Status::Reset, 0, None); // what is left is of a connection that was reset
+            }
             Transfer::Bytes(_) | Transfer::WouldBlock => {}
         }
     }

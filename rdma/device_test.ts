@@ -1,0 +1,209 @@
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { connectPair, fill, openDescriptors, same, since, until, whole, within } from "./_testing/pair.ts";
+import { Access, Device, type RdmaError, type WorkCompletion } from "./mod.ts";
+
+/** Runs one of the processes beside this file; resolves with what it prints, its first line already parsed. */
+function spawn(name: string, ...args: string[]): { child: Deno.ChildProcess; lines: AsyncIterableIterator<string> } {
+  const script = {
+    busy: new URL("./_testing/busy_server.ts", import.meta.url),
+    quiet: new URL("./_testing/quiet_exit.ts", import.meta.url),
+  }[name]!;
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", script.pathname, ...args],
+    stdout: "piped",
+    stderr: "inherit",
+  });
+  const child = command.spawn();
+  return { child, lines: readLines(child.stdout) };
+}
+
+async function* readLines(stream: ReadableStream<Uint8Array>): AsyncIterableIterator<string> {
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    const text = decoder.decode(chunk, { stream: true });
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    yield* lines;
+  }
+}
+
+Deno.test("device: a process whose JavaScript is busy still serves Writes and Reads", async () => {
+  const { child, lines } = spawn("busy");
+  const { port, stag, address, bytes } = JSON.parse((await within(lines.next(), 20_000)).value);
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const qp = await device.connect({ hostname: "127.0.0.1", port, pd });
+  const remote = { stag, address: BigInt(address) };
+  const source = pd.allocate(bytes);
+  const sink = pd.allocate(bytes);
+  await qp.send([]); // from now on it is busy
+  for (let round = 0; round < 20; round++) {
+    fill(source.bytes, round);
+    source.bytes[1] = 0;
+    await within(qp.write(whole(source), remote));
+    sink.bytes.fill(0);
+    await within(qp.read(whole(sink), remote));
+    assert(same(sink.bytes, source.bytes), `round ${round}`);
+  }
+  source.bytes[1] = 0xff;
+  await qp.write([{ region: source, offset: 1, length: 1 }], { stag, address: remote.address + 1n });
+  const counters = JSON.parse((await within(lines.next(), 20_000)).value);
+  assertEquals((await child.status).code, 0);
+  assertEquals([counters.bytesPlaced, counters.bytesSent], [20 * bytes + 1, 20 * bytes]);
+  assertEquals(counters.bytesStaged, 0);
+});
+
+Deno.test("device: when all is closed the event loop is free", async () => {
+  for (const way of ["close", "abort", "device"]) {
+    const { child, lines } = spawn("quiet", way);
+    assertEquals((await within(lines.next(), 20_000)).value, "done", way);
+    const { code } = await within(child.status, 5000);
+    assertEquals(code, 0, way);
+    await child.stdout.cancel().catch(() => {});
+  }
+});
+
+/** CPU time that this process has used so far, in milliseconds. */
+function cpuMs(): number {
+  const fields = Deno.readTextFileSync("/proc/self/stat").replace(/^.*\) /, "").split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+Deno.test("device: idle connections use no CPU", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const inbox = server.pd.allocate(16);
+  server.qp.postRecv(whole(inbox), () => {});
+  await client.qp.write([], inbox);
+  const silent = await Deno.connect({ hostname: "127.0.0.1", port: pair.listener.port });
+  await silent.write(new TextEncoder().encode("plain"));
+  await new Promise((resolve) => setTimeout(resolve, 700)); // whatever has a deadline is over
+  const before = [client, server].map((end) => end.device.counters());
+  const cpuBefore = cpuMs();
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  const cpu = cpuMs() - cpuBefore;
+  for (const [i, end] of [client, server].entries()) {
+    const { epollCalls, receiveCalls, sendCalls, backgroundTurns, wakeups } = since(end.device, before[i]);
+    assertEquals([epollCalls, receiveCalls, sendCalls, backgroundTurns, wakeups], [0, 0, 0, 0, 0]);
+  }
+  assert(cpu <= 100, `${cpu} ms of CPU in a second of doing nothing`);
+  silent.close();
+});
+
+Deno.test("device: one wake-up for many completions", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const COUNT = 1000;
+  const inbox = server.pd.allocate(16);
+  const source = client.pd.allocate(16);
+  let received = 0;
+  for (let i = 0; i < COUNT; i++) server.qp.postRecv(whole(inbox), () => received++);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const before = server.device.counters();
+  for (let i = 0; i < COUNT; i++) client.qp.postSend({ opcode: "send", local: whole(source) });
+  await until(() => received === COUNT);
+  const { wakeups, fpdusReceived, receiveCalls } = since(server.device, before);
+  assertEquals(fpdusReceived, COUNT);
+  assert(wakeups <= COUNT / 10, `${wakeups} wake-ups for ${COUNT} completions`);
+  assert(receiveCalls <= COUNT / 10, `${receiveCalls} calls for ${COUNT} small messages`);
+});
+
+Deno.test("device: what its counters say of a few transfers", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const before = [client, server].map((end) => end.device.counters());
+  const source = client.pd.allocate(100_000, Access.RemoteRead);
+  const target = server.pd.allocate(100_000, Access.RemoteWrite | Access.RemoteRead);
+  await client.qp.write(whole(source), target); // two FPDUs
+  await client.qp.write([{ region: source, offset: 0, length: 200 }], target); // inline
+  await client.qp.read(whole(source), target); // a request, two FPDUs back
+  const [ours, theirs] = [client, server].map((end, i) => since(end.device, before[i]));
+  assertEquals([ours.fpdusSent, ours.fpdusReceived, ours.bytesSent, ours.bytesInlined], [4, 2, 100_000, 200]);
+  assertEquals([theirs.fpdusSent, theirs.fpdusReceived, theirs.bytesSent], [2, 4, 100_000]);
+  assertEquals([ours.bytesPlaced, ours.bytesStaged], [100_000, 0]);
+  assertEquals(theirs.bytesPlaced + theirs.bytesStaged, 100_200);
+  assertEquals([ours.regions, theirs.regions], [1, 1]);
+  assertEquals([ours.terminatesSent, theirs.protectionErrors, ours.bytesStagedLarge, theirs.bytesStagedLarge], [
+    0,
+    0,
+    0,
+    0,
+  ]);
+
+  await client.qp.write(whole(source), { stag: target.stag ^ 1, address: 0n });
+  await within(Promise.all([client.qp.closed, server.qp.closed]));
+  const after = [client, server].map((end, i) => since(end.device, before[i]));
+  assertEquals([after[1].terminatesSent, after[1].protectionErrors, after[0].terminatesReceived], [1, 1, 1]);
+});
+
+Deno.test("device: closed with everything open", async () => {
+  const before = openDescriptors();
+  for (let round = 0; round < 5; round++) {
+    const pair = await connectPair({ oneDevice: round % 2 === 0 });
+    const { client, server } = pair;
+    const done: WorkCompletion[] = [];
+    const memory = client.pd.allocate(32 << 20);
+    const target = server.pd.allocate(32 << 20, Access.RemoteWrite);
+    for (let i = 0; i < 10; i++) client.qp.postRecv(whole(memory), (completion) => done.push(completion));
+    for (let i = 0; i < 10; i++) {
+      client.qp.postSend({ opcode: "write", local: whole(memory), remote: target }, (one) => done.push(one));
+    }
+    const there = { hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd };
+    const connecting = client.device.connect(there).then((qp) => qp.closed, () => {});
+    const stream = await Deno.connect({ hostname: "127.0.0.1", port: pair.listener.port });
+    await Promise.all([client.device.close(), server.device.close()]);
+    assertEquals(done.length, 20);
+    assert(done.every(({ status }) => status === "flushed" || status === "success"));
+    await within(connecting);
+    assert(client.qp.isClosed && server.qp.isClosed);
+    await Promise.all([client.qp.closed, server.qp.closed]);
+    assertThrows(() => client.device.counters(), TypeError, "closed");
+    assertThrows(() => client.device.listen({ port: 0 }), TypeError, "closed");
+    await assertRejects(() => client.device.connect({ hostname: "127.0.0.1", port: 1, pd: client.pd }), TypeError);
+    await client.device.close();
+    client.qp.abort();
+    await client.qp.close();
+    stream.close();
+  }
+  await until(() => openDescriptors() <= before);
+});
+
+Deno.test("device: closed by a callback, in the middle of a batch", async () => {
+  const pair = await connectPair();
+  const { client, server } = pair;
+  const done: string[] = [];
+  const closed = Promise.withResolvers<void>();
+  for (let i = 0; i < 20; i++) {
+    client.qp.postRecv([], ({ status }) => {
+      done.push(`${i} ${status}`);
+      if (i === 3) client.device.close().then(closed.resolve, closed.reject);
+    });
+  }
+  for (let i = 0; i < 10; i++) server.qp.postSend({ opcode: "send", local: [] });
+  await within(closed.promise);
+  await server.device.close();
+  assertEquals(done.map((one) => parseInt(one)), Array.from({ length: 20 }, (_, i) => i));
+  assertEquals(done.slice(0, 4).map((one) => one.split(" ")[1]), new Array(4).fill("success"));
+  assertEquals(done[19], "19 flushed");
+});
+
+Deno.test("device: several in one process keep apart", async () => {
+  await using one = await connectPair({ oneDevice: true });
+  await using two = await connectPair({ oneDevice: true });
+  const target = one.server.pd.allocate(64, Access.RemoteWrite);
+  assertNotEquals(one.server.device.handle, two.server.device.handle);
+  const source = two.client.pd.allocate(64);
+  await two.client.qp.write(whole(source), target);
+  const error: RdmaError | undefined = await within(two.client.qp.closed);
+  assertEquals(error?.terminate, { layer: 1, etype: 1, code: 0 });
+  await one.client.qp.write(whole(one.client.pd.allocate(64)), target);
+});
+
+Deno.test("device: a library of another ABI, or none, is refused with what to do", async () => {
+  const code = `import { openLibrary } from ${JSON.stringify(import.meta.resolve("./_ffi/library.ts"))};
+    try { openLibrary("/nowhere/libweft.so"); } catch (error) { console.log(error.name, error.message); }`;
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["eval", code] }).output();
+  const text = new TextDecoder().decode(stdout);
+  assert(text.startsWith("NotFound") && text.includes("deno task build") && text.includes("WEFT_LIBRARY"), text);
+});
