@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use weft_proto::StartupOptions;
+use weft_proto::{AtomicOperation, AtomicRequest, StartupOptions};
 
 use crate::conn::{Conn, Options};
 use crate::device::{Device, CONNS, DEVICES, LISTENERS};
@@ -17,11 +17,13 @@ use crate::status::Status;
 use crate::work::{Operation, ReceiveWork, SendWork, Sge, Sges};
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
 pub const SGE_WORDS: usize = 4;
+/// Words of an atomic operation's operands, behind its element: data, mask, compare, compare mask, each low and high.
+pub const ATOMIC_WORDS: usize = 8;
 /// Elements of a scatter/gather list at the most.
 pub const SGES_MAX: usize = 1024;
 /// The longest message (RFC 5041 §5.1: message offsets have 32 bits).
@@ -449,6 +451,11 @@ pub unsafe extern "C" fn weft_facts(handle: f64, out: *mut u8) -> i32 {
     })
 }
 
+fn longs(words: &[u32; ATOMIC_WORDS]) -> [u64; 4] {
+    let [a, b, c, d, e, f, g, h] = words.map(u64::from);
+    [b << 32 | a, d << 32 | c, f << 32 | e, h << 32 | g]
+}
+
 fn decode(
     words: &[u32],
     stream: bool,
@@ -485,6 +492,17 @@ fn decode(
             (1, true) => Operation::Stream,
             (2, false) => Operation::Write { stag, to },
             (3, false) if count <= 1 => Operation::Read { stag, to },
+            (4..=6, false) if count <= 1 => {
+                let Some((words, after)) = rest.split_first_chunk::<ATOMIC_WORDS>() else {
+                    return Err(Status::Invalid);
+                };
+                rest = after;
+                let [data, mask, compare, compare_mask] = longs(words);
+                let operation = AtomicOperation::from_bits(opcode - 4).ok_or(Status::Invalid)?;
+                let request = AtomicRequest { operation, request_id: 0, stag, to, data, mask, compare, compare_mask };
+                Operation::Atomic(request)
+            }
+            (7, false) if count == 0 => Operation::Immediate { data: to, solicited: flags & 4 != 0 },
             _ => return Err(Status::Invalid),
         };
         sends.push(SendWork::new(slot, flags & 1 != 0, operation, sges));
@@ -492,8 +510,9 @@ fn decode(
     Ok(())
 }
 
-/// Posts a batch of work requests. Each is 6 words (opcode 0 receive, 1 send, 2 write, 3 read | flags << 8: 1 signalled, 2 invalidate, 4 solicited | element count << 16;
-/// slot; remote STag; STag to invalidate; remote tagged offset, low and high) and 4 for each element (STag, length, address low and high). All or none are taken.
+/// Posts a batch of work requests. Each is 6 words (opcode 0 receive, 1 send, 2 write, 3 read, 4 FetchAdd, 5 Swap, 6 CmpSwap, 7 immediate data, which lies in the offset | flags << 8: 1 signalled, 2 invalidate, 4 solicited | element count << 16;
+/// slot; remote STag; STag to invalidate; remote tagged offset, low and high) and 4 for each element (STag, length, address low and high); an atomic
+/// operation has 8 more (data, mask, compare, compare mask, each low and high). All or none are taken.
 ///
 /// # Safety
 /// `words` has `count` words. Memory named with STag 0 stays in place until the request completes.

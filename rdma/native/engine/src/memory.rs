@@ -15,6 +15,8 @@ use crate::status::Status;
 pub const REMOTE_READ: u32 = 1;
 /// A peer may write the region with RDMA Write.
 pub const REMOTE_WRITE: u32 = 2;
+/// A peer may carry out atomic operations on the region.
+pub const REMOTE_ATOMIC: u32 = 4;
 /// From this length on a message's payload is never staged.
 pub const LARGE: u64 = 8 * 1024;
 /// The most regions and windows of one device.

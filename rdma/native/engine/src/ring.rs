@@ -32,6 +32,8 @@ pub enum EntryKind {
     Stream = 5,
     /// The connection has ended and every other entry of it is in front of this one (`detail`: Terminate, packed).
     Closed = 6,
+    /// Immediate Data has taken a receive (`aux`: the data).
+    Immediate = 7,
 }
 
 /// One completion or event.

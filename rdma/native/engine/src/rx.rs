@@ -3,6 +3,7 @@
 //! The receiver alternates between a header (staged) and a payload. One `recvmsg` reads the payload to its place and, in a last vector, padding, CRC and
 //! the next header into the stage. That is the *exact* mode, in which no payload byte is ever copied. While no large transfer can arrive it reads *in bulk*, as much as the stage
 //! holds, and copies small payloads out of it. RFC 5041 §5.3 and §7, RFC 5040 §5 to §7, RFC 5044 §4.
+mod deliver;
 mod place;
 
 use std::collections::VecDeque;
@@ -10,17 +11,19 @@ use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
 use weft_proto::{
-    Crc32c, Opcode, ReadRequest, Receiver, Segment, Target, Terminate, TerminateCode, CRC_LEN, READ_REQUEST_LEN,
-    TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN,
+    AtomicRequest, AtomicResponse, Crc32c, Opcode, ReadRequest, Receiver, Segment, Target, Terminate, TerminateCode,
+    ATOMIC_OPERAND_LEN, CRC_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN,
 };
 
 use crate::counters::Counters;
-use crate::memory::{AccessError, LargeWritable, MemoryTable, Pin, Through, LARGE, REMOTE_READ, REMOTE_WRITE};
+use crate::memory::{
+    AccessError, LargeWritable, MemoryTable, Pin, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
+};
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::socket::{self, Transfer};
 use crate::status::Status;
 use crate::tx::Tx;
-use crate::work::{InboundRead, ReceiveWork, Sge};
+use crate::work::{Inbound, ReceiveWork, Sge};
 
 /// Size of the stage: what bulk reading takes at once.
 const STAGE_BYTES: usize = 16 * 1024;
@@ -349,6 +352,9 @@ impl Rx {
                     return Err(TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE.into());
                 };
                 let total = u64::from(read.sink.length);
+                if read.atomic.is_some() {
+                    return Err(TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE.into());
+                }
                 if read.sink.stag != stag {
                     return Err(TerminateCode::DDP_TAGGED_INVALID_STAG.into());
                 }
@@ -360,7 +366,18 @@ impl Rx {
                 }
                 Sink::Read
             }
-            (Opcode::ReadRequest | Opcode::Terminate, _) => {
+            (opcode, _) if opcode.is_immediate() && self.queue.is_empty() => {
+                return Err(TerminateCode::DDP_UNTAGGED_NO_BUFFER.into());
+            }
+            (
+                Opcode::ReadRequest
+                | Opcode::Terminate
+                | Opcode::AtomicRequest
+                | Opcode::AtomicResponse
+                | Opcode::Immediate
+                | Opcode::ImmediateSolicited,
+                _,
+            ) => {
                 if segment.payload_len > CONTROL_MAX {
                     return Err(TerminateCode::DDP_UNTAGGED_TOO_LONG.into());
                 }
@@ -413,68 +430,6 @@ impl Rx {
             self.current = None;
         }
         result
-    }
-
-    fn deliver(&mut self, context: &mut Context<'_>) -> Result<(), Stop> {
-        let Some(current) = &self.current else { return Ok(()) };
-        let segment = &current.segment;
-        let length = segment.payload_len as u64;
-        match segment.opcode {
-            Opcode::Write => {}
-            Opcode::ReadResponse => {
-                if let Some(read) = context.tx.reads.front_mut() {
-                    read.placed += length;
-                }
-                if segment.last {
-                    context.tx.read_done();
-                    context.tx.retire(context.ring, context.tag);
-                }
-            }
-            Opcode::ReadRequest => {
-                let Sink::Control(bytes) = &current.sink else { return Ok(()) };
-                let mut wire = [0u8; READ_REQUEST_LEN];
-                wire.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-                let request = ReadRequest::parse(&wire);
-                if request.length > 0 {
-                    let (stag, to) = (request.source_stag, request.source_to);
-                    let pin = context.memory.pin_remote(self.through, stag, to, u64::from(request.length), REMOTE_READ);
-                    self.check(context, pin.map(drop), read_error)?;
-                }
-                if !context.tx.respond(InboundRead { request }) {
-                    return Err(TerminateCode::DDP_UNTAGGED_NO_BUFFER.into());
-                }
-            }
-            Opcode::Terminate => {
-                let Sink::Control(bytes) = &current.sink else { return Ok(()) };
-                let terminate = Terminate::parse(bytes.get(..current.placed).unwrap_or(&[]))
-                    .map_err(|_| TerminateCode::RDMAP_OPERATION_UNSPECIFIED)?;
-                return Err(Stop::End(ReceiveEnd::Terminated(terminate)));
-            }
-            Opcode::Send | Opcode::SendInvalidate | Opcode::SendSolicited | Opcode::SendSolicitedInvalidate => {
-                let Target::Untagged { mo, invalidate_stag, .. } = segment.target else { return Ok(()) };
-                if let Some(work) = self.queue.front_mut() {
-                    work.filled = u64::from(mo) + length;
-                }
-                if !segment.last {
-                    return Ok(());
-                }
-                let mut detail = 0;
-                if matches!(segment.opcode, Opcode::SendInvalidate | Opcode::SendSolicitedInvalidate) {
-                    detail = invalidate_stag;
-                    let result = context.memory.invalidate_remote(self.through, invalidate_stag);
-                    self.check(context, result, |error| match error {
-                        AccessError::OtherDomain => TerminateCode::RDMAP_PROTECTION_STAG_NOT_ASSOCIATED,
-                        _ => TerminateCode::RDMAP_OPERATION_CANNOT_INVALIDATE,
-                    })?;
-                }
-                if let Some(work) = self.pop() {
-                    let bytes = work.filled as u32;
-                    let (kind, status) = (EntryKind::Receive, Status::Ok);
-                    context.ring.push(Entry { tag: context.tag, kind, status, slot: work.slot, bytes, detail, aux: 0 });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The same for a stream: fills the posted receives in order.

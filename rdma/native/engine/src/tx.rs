@@ -7,17 +7,20 @@ mod build;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
-use weft_proto::ddp::{QUEUE_READ_REQUEST, QUEUE_SEND, QUEUE_TERMINATE};
+use weft_proto::ddp::{QUEUE_ATOMIC_RESPONSE, QUEUE_READ_REQUEST, QUEUE_SEND, QUEUE_TERMINATE};
 use weft_proto::mpa::pad_len;
 use weft_proto::tx as wire;
-use weft_proto::{Crc32c, Opcode, ReadRequest, TerminateCode, Transmitter, READ_REQUEST_LEN, TRAILER_LEN_MAX};
+use weft_proto::{
+    AtomicRequest, Crc32c, Opcode, ReadRequest, TerminateCode, Transmitter, ATOMIC_REQUEST_LEN, ATOMIC_RESPONSE_LEN,
+    IMMEDIATE_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, TRAILER_LEN_MAX, UNTAGGED_HEADER_LEN,
+};
 
 use crate::counters::Counters;
 use crate::memory::{MemoryTable, Pin, LARGE, REMOTE_READ};
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::socket::{self, Transfer, VECTORS_MAX};
 use crate::status::Status;
-use crate::work::{InboundRead, Operation, OutboundRead, SendWork, Sge};
+use crate::work::{Inbound, Operation, OutboundRead, SendWork, Sge};
 
 /// Payloads up to this length are copied next to their header: a vector of its own would cost more.
 pub const INLINE_MAX: usize = 256;
@@ -52,7 +55,7 @@ enum Mark {
 #[derive(Clone, Copy)]
 enum Source {
     Work(u64),
-    Response(InboundRead),
+    Response(Inbound),
 }
 
 struct Message {
@@ -98,7 +101,7 @@ pub struct Tx {
     queue: VecDeque<SendWork>,
     base: u64,
     next: u64,
-    responses: VecDeque<InboundRead>,
+    responses: VecDeque<Inbound>,
     responses_unsent: usize,
     /// Reads of ours under way, in the order of their requests.
     pub reads: VecDeque<OutboundRead>,
@@ -183,13 +186,13 @@ impl Tx {
         self.queue.len()
     }
 
-    /// Queues the answer to a Read of the peer's; false where it exceeds IRD.
-    pub fn respond(&mut self, read: InboundRead) -> bool {
+    /// Queues the answer to a Read or atomic operation of the peer's; false where it exceeds IRD.
+    pub fn respond(&mut self, answer: Inbound) -> bool {
         if self.responses_unsent >= self.ird {
             return false;
         }
         self.responses_unsent += 1;
-        self.responses.push_back(read);
+        self.responses.push_back(answer);
         true
     }
 
@@ -217,7 +220,7 @@ impl Tx {
     fn startable(&self) -> bool {
         match self.queue.get((self.next - self.base) as usize) {
             None => false,
-            Some(work) => !matches!(work.operation, Operation::Read { .. }) || self.reads.len() < self.ord,
+            Some(work) => !work.operation.awaits_response() || self.reads.len() < self.ord,
         }
     }
 
@@ -358,6 +361,21 @@ impl Tx {
         }
     }
 
+    /// Whether another answer may be owed to the peer (IRD).
+    pub fn may_respond(&self) -> bool {
+        self.responses_unsent < self.ird
+    }
+
+    /// The first outstanding operation, an atomic one, has its response.
+    pub fn atomic_done(&mut self, original: u64) {
+        if let Some(read) = self.reads.pop_front() {
+            if let Some(work) = self.work(read.work) {
+                work.done = true;
+                work.result = original;
+            }
+        }
+    }
+
     /// The Read that a Read Response belongs to has all its bytes.
     pub fn read_done(&mut self) {
         if let Some(read) = self.reads.pop_front() {
@@ -386,7 +404,7 @@ impl Tx {
 
     fn entry(work: &SendWork, tag: u32, status: Status) -> Entry {
         let bytes = work.sges.total as u32;
-        Entry { tag, kind: EntryKind::Send, status, slot: work.slot, bytes, detail: 0, aux: 0 }
+        Entry { tag, kind: EntryKind::Send, status, slot: work.slot, bytes, detail: 0, aux: work.result }
     }
 
     /// Reports every unfinished request as flushed (or as what it is to blame for), signalled or not.

@@ -1,5 +1,5 @@
 //! Work requests and what they name: scatter/gather lists, operations, outstanding Reads.
-use weft_proto::ReadRequest;
+use weft_proto::{AtomicRequest, AtomicResponse, ReadRequest};
 
 /// One stretch of local memory in a work request. `stag` 0 (streams only): memory that JavaScript keeps in place.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,8 +80,24 @@ pub enum Operation {
         /// Tagged offset.
         to: u64,
     },
+    /// An atomic operation on eight bytes of the peer's; the request's number is filled in when it is sent.
+    Atomic(AtomicRequest),
+    /// Immediate Data: eight bytes for the peer's completion.
+    Immediate {
+        /// The data.
+        data: u64,
+        /// With Solicited Event.
+        solicited: bool,
+    },
     /// Plain bytes.
     Stream,
+}
+
+impl Operation {
+    /// Whether it awaits a response, of which ORD limits the number.
+    pub fn awaits_response(&self) -> bool {
+        matches!(self, Operation::Read { .. } | Operation::Atomic(_))
+    }
 }
 
 /// A posted work request of the send queue.
@@ -96,23 +112,27 @@ pub struct SendWork {
     pub sges: Sges,
     /// Finished, and not yet reported.
     pub(crate) done: bool,
+    /// The value before an atomic operation.
+    pub(crate) result: u64,
 }
 
 impl SendWork {
     /// A request to be queued.
     pub fn new(slot: u32, signalled: bool, operation: Operation, sges: Sges) -> Self {
-        Self { slot, signalled, operation, sges, done: false }
+        Self { slot, signalled, operation, sges, done: false, result: 0 }
     }
 }
 
-/// An RDMA Read of the peer's that is to be answered.
+/// What is owed to the peer, in the order in which it asked.
 #[derive(Clone, Copy, Debug)]
-pub struct InboundRead {
-    /// What was asked.
-    pub request: ReadRequest,
+pub enum Inbound {
+    /// An RDMA Read to be answered.
+    Read(ReadRequest),
+    /// The outcome of an atomic operation, which is done.
+    Atomic(AtomicResponse),
 }
 
-/// An RDMA Read of ours that is under way.
+/// An RDMA Read or atomic operation of ours that is under way.
 pub struct OutboundRead {
     /// Number of its work request.
     pub(crate) work: u64,
@@ -120,6 +140,8 @@ pub struct OutboundRead {
     pub sink: Sge,
     /// Bytes received of it.
     pub placed: u64,
+    /// The number of an atomic request.
+    pub(crate) atomic: Option<u32>,
 }
 
 /// A posted receive.

@@ -27,6 +27,9 @@ pub use ddp::{Segment, Target, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN};
 pub use mpa::frame::{private_data_len, Enhanced, Frame, FrameKind, MpaError, FRAME_HEADER_LEN, PRIVATE_DATA_MAX};
 pub use mpa::startup::{Established, Initiator, Responder, Role, Rtr, StartupError, StartupOptions};
 pub use mpa::{CRC_LEN, MULPDU_MAX, TRAILER_LEN_MAX};
-pub use rdmap::{Opcode, ReadRequest, Terminate, TerminateCode, READ_REQUEST_LEN};
+pub use rdmap::{
+    AtomicOperation, AtomicRequest, AtomicResponse, Opcode, ReadRequest, Terminate, TerminateCode, ATOMIC_OPERAND_LEN,
+    ATOMIC_REQUEST_LEN, ATOMIC_RESPONSE_LEN, IMMEDIATE_LEN, READ_REQUEST_LEN,
+};
 pub use rx::Receiver;
 pub use tx::Transmitter;

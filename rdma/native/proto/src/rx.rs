@@ -7,7 +7,10 @@
 
 use crate::ddp::queue_index;
 use crate::ddp::{Segment, Target, QUEUE_COUNT};
-use crate::rdmap::{Opcode, TerminateCode, READ_REQUEST_LEN, TERMINATE_LEN_MAX, TERMINATE_LEN_MIN};
+use crate::rdmap::{
+    Opcode, TerminateCode, ATOMIC_REQUEST_LEN, ATOMIC_RESPONSE_LEN, IMMEDIATE_LEN, READ_REQUEST_LEN, TERMINATE_LEN_MAX,
+    TERMINATE_LEN_MIN,
+};
 
 /// The state of one untagged queue.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +136,9 @@ fn check_queue(queue: &Queue, segment: &Segment, msn: u32, mo: u32, invalidate_s
     match segment.opcode {
         Opcode::ReadRequest => check_size(segment, READ_REQUEST_LEN, READ_REQUEST_LEN),
         Opcode::Terminate => check_size(segment, TERMINATE_LEN_MIN, TERMINATE_LEN_MAX),
+        Opcode::AtomicRequest => check_size(segment, ATOMIC_REQUEST_LEN, ATOMIC_REQUEST_LEN),
+        Opcode::AtomicResponse => check_size(segment, ATOMIC_RESPONSE_LEN, ATOMIC_RESPONSE_LEN),
+        Opcode::Immediate | Opcode::ImmediateSolicited => check_size(segment, IMMEDIATE_LEN, IMMEDIATE_LEN),
         _ => match u32::try_from(segment.payload_len).ok().and_then(|length| mo.checked_add(length)) {
             Some(_) => Ok(()),
             None => Err(TerminateCode::DDP_UNTAGGED_TOO_LONG),
@@ -140,7 +146,7 @@ fn check_queue(queue: &Queue, segment: &Segment, msn: u32, mo: u32, invalidate_s
     }
 }
 
-/// Read Requests and Terminates are one segment each: the smallest MULPDU (RFC 5044 §4.5) has room for either.
+/// Messages of a fixed or bounded size are one segment each: the smallest MULPDU (RFC 5044 §4.5) has room for any.
 fn check_size(segment: &Segment, min: usize, max: usize) -> Result<(), TerminateCode> {
     if segment.payload_len > max {
         return Err(TerminateCode::DDP_UNTAGGED_TOO_LONG);

@@ -91,7 +91,7 @@ mod tests {
         assert_eq!([QUEUE_SEND, QUEUE_SEND, QUEUE_READ_REQUEST].map(|queue| transmitter.next_msn(queue)), [1, 2, 1]);
         transmitter.msn[0] = u32::MAX;
         assert_eq!([QUEUE_SEND, QUEUE_SEND, QUEUE_SEND].map(|queue| transmitter.next_msn(queue)), [u32::MAX, 0, 1]);
-        assert_eq!(transmitter.next_msn(3), 0);
+        assert_eq!(transmitter.next_msn(4), 0);
     }
 
     #[test]

@@ -1,14 +1,49 @@
 //! From work requests and Read Responses to FPDUs: segmentation by MULPDU, headers, trailers (RFC 5041 §5, RFC 5044 §4).
 use super::*;
 
+enum Header {
+    Tagged([u8; TAGGED_HEADER_LEN]),
+    Untagged([u8; UNTAGGED_HEADER_LEN]),
+}
+
+impl Header {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Header::Tagged(bytes) => bytes,
+            Header::Untagged(bytes) => bytes,
+        }
+    }
+}
+
+/// Where a segment's payload is.
+enum Payload {
+    /// In the scatter/gather list of its work request.
+    Sges,
+    /// In a region that the peer reads.
+    Source(Sge),
+    /// Here: a request, a response, immediate data.
+    Fixed([u8; ATOMIC_REQUEST_LEN]),
+}
+
+impl Payload {
+    fn fixed(bytes: &[u8]) -> Payload {
+        let mut fixed = [0; ATOMIC_REQUEST_LEN];
+        fixed.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        Payload::Fixed(fixed)
+    }
+}
+
 impl Tx {
     pub(super) fn start_next(&mut self) -> bool {
         let work_first = self.startable() && (self.responses.is_empty() || !self.responses_turn);
         if !work_first {
-            let Some(read) = self.responses.pop_front() else { return false };
+            let Some(answer) = self.responses.pop_front() else { return false };
             self.responses_turn = false;
-            let total = u64::from(read.request.length);
-            self.message = Some(Message { source: Source::Response(read), offset: 0, total, msn: 0 });
+            let (total, msn) = match answer {
+                Inbound::Read(request) => (u64::from(request.length), 0),
+                Inbound::Atomic(_) => (ATOMIC_RESPONSE_LEN as u64, self.numbers.next_msn(QUEUE_ATOMIC_RESPONSE)),
+            };
+            self.message = Some(Message { source: Source::Response(answer), offset: 0, total, msn });
             return true;
         }
         self.responses_turn = true;
@@ -27,8 +62,18 @@ impl Tx {
                 if total >= LARGE {
                     self.large_reads += 1;
                 }
-                self.reads.push_back(OutboundRead { work: number, sink, placed: 0 });
+                self.reads.push_back(OutboundRead { work: number, sink, placed: 0, atomic: None });
                 total = READ_REQUEST_LEN as u64;
+            }
+            Operation::Atomic(_) => {
+                msn = self.numbers.next_msn(QUEUE_READ_REQUEST);
+                let sink = work.sges.iter().next().copied().unwrap_or_default();
+                self.reads.push_back(OutboundRead { work: number, sink, placed: 0, atomic: Some(number as u32) });
+                total = ATOMIC_REQUEST_LEN as u64;
+            }
+            Operation::Immediate { .. } => {
+                msn = self.numbers.next_msn(QUEUE_SEND);
+                total = IMMEDIATE_LEN as u64;
             }
             Operation::Write { .. } | Operation::Stream => {}
         }
@@ -143,99 +188,34 @@ impl Tx {
         let last = length == left;
         let bytes = length as usize;
         let mut crc = self.crc.then(Crc32c::new);
-        let mut header_tagged = None;
-        let mut header_untagged = None;
-        let mut request = None;
-        match (message.source, operation) {
-            (Source::Response(read), _) => {
-                let to = read.request.sink_to.wrapping_add(message.offset);
-                header_tagged =
-                    Some(wire::tagged_header(Opcode::ReadResponse, last, read.request.sink_stag, to, bytes));
-            }
-            (_, Some(Operation::Write { stag, to })) => {
-                let to = to.wrapping_add(message.offset);
-                header_tagged = Some(wire::tagged_header(Opcode::Write, last, stag, to, bytes));
-            }
-            (_, Some(Operation::Send { invalidate, solicited })) => {
-                let opcode = match (invalidate.is_some(), solicited) {
-                    (false, false) => Opcode::Send,
-                    (true, false) => Opcode::SendInvalidate,
-                    (false, true) => Opcode::SendSolicited,
-                    (true, true) => Opcode::SendSolicitedInvalidate,
-                };
-                header_untagged = Some(wire::untagged_header(
-                    opcode,
-                    last,
-                    QUEUE_SEND,
-                    message.msn,
-                    message.offset as u32,
-                    invalidate.unwrap_or(0),
-                    bytes,
-                ));
-            }
-            (Source::Work(number), Some(Operation::Read { stag, to })) => {
-                let sges = self.work(number).map(|work| work.sges.clone()).unwrap_or_default();
-                let sink = sges.iter().next().copied().unwrap_or_default();
-                if sink.length > 0 {
-                    let pin = memory.pin(sink.stag).ok_or(SendError::Local)?;
-                    pin.local(sink.address, u64::from(sink.length)).ok_or(SendError::Local)?;
-                }
-                request = Some(
-                    ReadRequest {
-                        sink_stag: sink.stag,
-                        sink_to: sink.address,
-                        length: sges.total as u32,
-                        source_stag: stag,
-                        source_to: to,
-                    }
-                    .emit(),
-                );
-                header_untagged = Some(wire::untagged_header(
-                    Opcode::ReadRequest,
-                    last,
-                    QUEUE_READ_REQUEST,
-                    message.msn,
-                    0,
-                    0,
-                    bytes,
-                ));
-            }
-            _ => return Ok(()),
-        }
-        let header: &[u8] = match (&header_tagged, &header_untagged) {
-            (Some(tagged), _) => tagged,
-            (_, Some(untagged)) => untagged,
-            _ => return Ok(()),
-        };
+        let (header, payload) = self.head(memory, &message, operation, bytes)?;
+        let header = header.bytes();
         if let Some(crc) = &mut crc {
             crc.update(header);
         }
         self.arena_push(header);
         // A segment copies what its place in the arena was reserved for; nothing of a large message is copied.
         let mut inline = if message.total < LARGE { INLINE_MAX } else { 0 };
-        if let Some(request) = &request {
-            if let Some(crc) = &mut crc {
-                crc.update(request);
-            }
-            self.arena_push(request);
-        } else {
-            match message.source {
-                Source::Response(read) if length > 0 => {
-                    let sge = Self::response_source(memory, &read, message.offset, bytes)?;
-                    self.payload_push(memory, counters, sge, true, &mut inline, crc.as_mut())?;
+        match (payload, message.source) {
+            (Payload::Fixed(fixed), _) => {
+                let fixed = fixed.get(..bytes).unwrap_or(&[]);
+                if let Some(crc) = &mut crc {
+                    crc.update(fixed);
                 }
-                Source::Response(_) => {}
-                Source::Work(number) => {
-                    let sges = self.work(number).map(|work| std::mem::take(&mut work.sges)).unwrap_or_default();
-                    let pushed = sges.pieces(message.offset, length).try_for_each(|piece| {
-                        self.payload_push(memory, counters, piece, false, &mut inline, crc.as_mut())
-                    });
-                    if let Some(work) = self.work(number) {
-                        work.sges = sges;
-                    }
-                    pushed?;
-                }
+                self.arena_push(fixed);
             }
+            (Payload::Source(sge), _) => self.payload_push(memory, counters, sge, true, &mut inline, crc.as_mut())?,
+            (Payload::Sges, Source::Work(number)) => {
+                let sges = self.work(number).map(|work| std::mem::take(&mut work.sges)).unwrap_or_default();
+                let pushed = sges
+                    .pieces(message.offset, length)
+                    .try_for_each(|piece| self.payload_push(memory, counters, piece, false, &mut inline, crc.as_mut()));
+                if let Some(work) = self.work(number) {
+                    work.sges = sges;
+                }
+                pushed?;
+            }
+            (Payload::Sges, Source::Response(_)) => {}
         }
         let (trailer, trailer_length) = trailer(header.len() - 2 + bytes, crc);
         self.arena_push(trailer.get(..trailer_length).unwrap_or(&[]));
@@ -247,26 +227,104 @@ impl Tx {
         }
         match (message.source, operation) {
             (Source::Response(_), _) => self.marks.push_back((self.built, Mark::Response)),
-            // a Read is done when its response has come
-            (Source::Work(_), Some(Operation::Read { .. })) => {}
+            // done when its response has come
+            (Source::Work(_), Some(operation)) if operation.awaits_response() => {}
             (Source::Work(number), _) => self.marks.push_back((self.built, Mark::Work(number))),
         }
         Ok(())
     }
 
+    /// The header of the next segment of a message, and where its payload is.
+    fn head(
+        &mut self,
+        memory: &MemoryTable,
+        message: &Message,
+        operation: Option<Operation>,
+        bytes: usize,
+    ) -> Result<(Header, Payload), SendError> {
+        let last = message.offset + bytes as u64 == message.total;
+        let untagged = |opcode, queue, offset, invalidate| {
+            Header::Untagged(wire::untagged_header(opcode, last, queue, message.msn, offset, invalidate, bytes))
+        };
+        let number = match message.source {
+            Source::Response(Inbound::Read(request)) => {
+                let to = request.sink_to.wrapping_add(message.offset);
+                let header = wire::tagged_header(Opcode::ReadResponse, last, request.sink_stag, to, bytes);
+                let payload = match bytes {
+                    0 => Payload::Sges,
+                    _ => Payload::Source(Self::response_source(memory, &request, message.offset, bytes)?),
+                };
+                return Ok((Header::Tagged(header), payload));
+            }
+            Source::Response(Inbound::Atomic(response)) => {
+                let payload = Payload::fixed(&response.emit());
+                return Ok((untagged(Opcode::AtomicResponse, QUEUE_ATOMIC_RESPONSE, 0, 0), payload));
+            }
+            Source::Work(number) => number,
+        };
+        Ok(match operation {
+            Some(Operation::Write { stag, to }) => {
+                let to = to.wrapping_add(message.offset);
+                (Header::Tagged(wire::tagged_header(Opcode::Write, last, stag, to, bytes)), Payload::Sges)
+            }
+            Some(Operation::Send { invalidate, solicited }) => {
+                let opcode = match (invalidate.is_some(), solicited) {
+                    (false, false) => Opcode::Send,
+                    (true, false) => Opcode::SendInvalidate,
+                    (false, true) => Opcode::SendSolicited,
+                    (true, true) => Opcode::SendSolicitedInvalidate,
+                };
+                (untagged(opcode, QUEUE_SEND, message.offset as u32, invalidate.unwrap_or(0)), Payload::Sges)
+            }
+            Some(Operation::Immediate { data, solicited }) => {
+                let opcode = if solicited { Opcode::ImmediateSolicited } else { Opcode::Immediate };
+                (untagged(opcode, QUEUE_SEND, 0, 0), Payload::fixed(&data.to_be_bytes()))
+            }
+            Some(Operation::Read { stag, to }) => {
+                let sges = self.work(number).map(|work| work.sges.clone()).unwrap_or_default();
+                let sink = Self::sink(memory, sges.iter().next())?;
+                let request = ReadRequest {
+                    sink_stag: sink.stag,
+                    sink_to: sink.address,
+                    length: sges.total as u32,
+                    source_stag: stag,
+                    source_to: to,
+                };
+                (untagged(Opcode::ReadRequest, QUEUE_READ_REQUEST, 0, 0), Payload::fixed(&request.emit()))
+            }
+            Some(Operation::Atomic(request)) => {
+                let sges = self.work(number).map(|work| work.sges.clone()).unwrap_or_default();
+                Self::sink(memory, sges.iter().next())?;
+                let request = AtomicRequest { request_id: number as u32, ..request };
+                (untagged(Opcode::AtomicRequest, QUEUE_READ_REQUEST, 0, 0), Payload::fixed(&request.emit()))
+            }
+            Some(Operation::Stream) | None => return Err(SendError::Local),
+        })
+    }
+
+    /// The sink of a Read or atomic operation, if the memory is ours to use.
+    fn sink(memory: &MemoryTable, sge: Option<&Sge>) -> Result<Sge, SendError> {
+        let sink = sge.copied().unwrap_or_default();
+        if sink.length > 0 {
+            let pin = memory.pin(sink.stag).ok_or(SendError::Local)?;
+            pin.local(sink.address, u64::from(sink.length)).ok_or(SendError::Local)?;
+        }
+        Ok(sink)
+    }
+
     pub(super) fn response_source(
         memory: &MemoryTable,
-        read: &InboundRead,
+        request: &ReadRequest,
         offset: u64,
         bytes: usize,
     ) -> Result<Sge, SendError> {
-        let to = read.request.source_to.wrapping_add(offset);
-        let pin = memory.pin(read.request.source_stag);
+        let to = request.source_to.wrapping_add(offset);
+        let pin = memory.pin(request.source_stag);
         let address = pin
             .as_ref()
             .filter(|pin| pin.region().access & REMOTE_READ != 0)
             .and_then(|pin| pin.at(to, bytes as u64))
             .ok_or(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))?;
-        Ok(Sge { stag: read.request.source_stag, length: bytes as u32, address: address as u64 })
+        Ok(Sge { stag: request.source_stag, length: bytes as u32, address: address as u64 })
     }
 }

@@ -238,7 +238,7 @@ pub(crate) mod tests {
             if !is_tagged {
                 assert_eq!(refused(&tagged, 3, 0x40 | opcode), TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE);
             }
-            if is_tagged || opcode > 7 {
+            if is_tagged || opcode > 11 {
                 assert_eq!(refused(&untagged, 3, 0x40 | opcode), TerminateCode::RDMAP_OPERATION_UNEXPECTED_OPCODE);
             }
         }

@@ -1,6 +1,6 @@
-//! The kinds of message (RFC 5040 §4.2).
+//! The kinds of message (RFC 5040 §4.2, RFC 7306 §4).
 
-use crate::ddp::{QUEUE_READ_REQUEST, QUEUE_SEND, QUEUE_TERMINATE};
+use crate::ddp::{QUEUE_ATOMIC_RESPONSE, QUEUE_READ_REQUEST, QUEUE_SEND, QUEUE_TERMINATE};
 
 /// What a message is; the number is its opcode on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,11 +22,19 @@ pub enum Opcode {
     SendSolicitedInvalidate = 6,
     /// Terminate.
     Terminate = 7,
+    /// Immediate Data (RFC 7306 §6).
+    Immediate = 8,
+    /// Immediate Data with Solicited Event.
+    ImmediateSolicited = 9,
+    /// Atomic Request (RFC 7306 §5).
+    AtomicRequest = 10,
+    /// Atomic Response.
+    AtomicResponse = 11,
 }
 
 impl Opcode {
     /// Every opcode, in the order of their numbers.
-    pub const ALL: [Opcode; 8] = [
+    pub const ALL: [Opcode; 12] = [
         Opcode::Write,
         Opcode::ReadRequest,
         Opcode::ReadResponse,
@@ -35,9 +43,13 @@ impl Opcode {
         Opcode::SendSolicited,
         Opcode::SendSolicitedInvalidate,
         Opcode::Terminate,
+        Opcode::Immediate,
+        Opcode::ImmediateSolicited,
+        Opcode::AtomicRequest,
+        Opcode::AtomicResponse,
     ];
 
-    /// The opcode of that number; `None` where RFC 5040 has none.
+    /// The opcode of that number; `None` where neither RFC has one.
     pub fn from_bits(bits: u8) -> Option<Opcode> {
         Self::ALL.get(usize::from(bits)).copied()
     }
@@ -50,6 +62,12 @@ impl Opcode {
     /// Whether it consumes a posted receive.
     pub const fn is_send(self) -> bool {
         matches!(self, Opcode::Send | Opcode::SendInvalidate | Opcode::SendSolicited | Opcode::SendSolicitedInvalidate)
+            || self.is_immediate()
+    }
+
+    /// Whether it brings eight bytes for the completion instead of a message.
+    pub const fn is_immediate(self) -> bool {
+        matches!(self, Opcode::Immediate | Opcode::ImmediateSolicited)
     }
 
     /// Whether it invalidates a steering tag of the receiver's.
@@ -59,14 +77,15 @@ impl Opcode {
 
     /// Whether it asks for an event at the receiver.
     pub const fn is_solicited(self) -> bool {
-        matches!(self, Opcode::SendSolicited | Opcode::SendSolicitedInvalidate)
+        matches!(self, Opcode::SendSolicited | Opcode::SendSolicitedInvalidate | Opcode::ImmediateSolicited)
     }
 
     /// The queue of an untagged opcode; `None` for a tagged one.
     pub const fn queue(self) -> Option<u32> {
         match self {
             Opcode::Write | Opcode::ReadResponse => None,
-            Opcode::ReadRequest => Some(QUEUE_READ_REQUEST),
+            Opcode::ReadRequest | Opcode::AtomicRequest => Some(QUEUE_READ_REQUEST),
+            Opcode::AtomicResponse => Some(QUEUE_ATOMIC_RESPONSE),
             Opcode::Terminate => Some(QUEUE_TERMINATE),
             _ => Some(QUEUE_SEND),
         }
@@ -80,7 +99,7 @@ mod tests {
     #[test]
     fn numbers() {
         for bits in 0..=u8::MAX {
-            assert_eq!(Opcode::from_bits(bits).map(|opcode| opcode as u8), (bits < 8).then_some(bits));
+            assert_eq!(Opcode::from_bits(bits).map(|opcode| opcode as u8), (bits < 12).then_some(bits));
         }
     }
 

@@ -101,12 +101,18 @@ fn a_message_keeps_its_opcode_and_its_invalidation() {
 #[test]
 fn queues_belong_to_opcodes() {
     for opcode in Opcode::ALL.into_iter().filter(|opcode| !opcode.is_tagged()) {
-        for queue in [0, 1, 2, 3, u32::MAX] {
-            let payload_len = if opcode == Opcode::ReadRequest { READ_REQUEST_LEN } else { TERMINATE_LEN_MIN };
+        for queue in [0, 1, 2, 3, 4, u32::MAX] {
+            let payload_len = match opcode {
+                Opcode::ReadRequest => READ_REQUEST_LEN,
+                Opcode::AtomicRequest => ATOMIC_REQUEST_LEN,
+                Opcode::AtomicResponse => ATOMIC_RESPONSE_LEN,
+                _ if opcode.is_immediate() => IMMEDIATE_LEN,
+                _ => TERMINATE_LEN_MIN,
+            };
             let outcome = last_of(&[&tx::untagged_header(opcode, true, queue, 1, 0, 0, payload_len)]);
             let expected = match queue {
                 _ if opcode.queue() == Some(queue) => None,
-                0..=2 => Some(Code::RDMAP_OPERATION_UNEXPECTED_OPCODE),
+                0..=3 => Some(Code::RDMAP_OPERATION_UNEXPECTED_OPCODE),
                 _ => Some(Code::DDP_UNTAGGED_INVALID_QN),
             };
             assert_eq!(outcome.err(), expected, "{opcode:?} {queue}");
@@ -133,6 +139,19 @@ fn read_requests_and_terminates_have_fixed_sizes() {
             _ => Some(Code::DDP_UNTAGGED_TOO_LONG),
         };
         assert_eq!(outcome(Opcode::Terminate, true, payload_len), expected);
+        for (opcode, length) in [
+            (Opcode::AtomicRequest, ATOMIC_REQUEST_LEN),
+            (Opcode::AtomicResponse, ATOMIC_RESPONSE_LEN),
+            (Opcode::Immediate, IMMEDIATE_LEN),
+            (Opcode::ImmediateSolicited, IMMEDIATE_LEN),
+        ] {
+            let expected = match payload_len {
+                _ if payload_len == length => None,
+                _ if payload_len < length => Some(Code::RDMAP_OPERATION_UNSPECIFIED),
+                _ => Some(Code::DDP_UNTAGGED_TOO_LONG),
+            };
+            assert_eq!(outcome(opcode, true, payload_len), expected);
+        }
     }
     assert_eq!(outcome(Opcode::ReadRequest, false, 28), Some(Code::RDMAP_OPERATION_UNSPECIFIED));
     assert_eq!(outcome(Opcode::Terminate, false, 4), Some(Code::RDMAP_OPERATION_UNSPECIFIED));
