@@ -161,13 +161,14 @@ export class NfsFileSystem implements AsyncDisposable {
   async rename(oldpath: string, newpath: string): Promise<void> {
     await this.#run(`rename '${oldpath}' -> '${newpath}'`, oldpath, async (call) => {
       checkPath(newpath, `rename '${oldpath}' -> '${newpath}'`);
-      const old = await this.#session.walker.walk(oldpath, { ...call, follow: false });
-      if (old.node === undefined) throw new NfsError(nfsstat3.NFS3ERR_NOENT);
-      const { place, isDirectoryWanted } = await this.#session.walker.walkToParent(newpath, call);
+      const { client, walker } = this.#session;
+      const old = await walker.walkToParent(oldpath, call);
+      const { place, isDirectoryWanted } = await walker.walkToParent(newpath, call);
       if (old.place === undefined || place === undefined) throw new LocalFault("EBUSY");
-      const { type, fileid } = old.node.attributes;
-      if (isDirectoryWanted && type !== ftype3.NF3DIR) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
-      await this.#session.client.rename({ ...old.place, fileid }, place, call);
+      const { attributes } = await client.lookup(old.place, call);
+      const isPlain = attributes.type !== ftype3.NF3DIR;
+      if (isPlain && (isDirectoryWanted || old.isDirectoryWanted)) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
+      await client.rename({ ...old.place, fileid: attributes.fileid }, place, call);
     });
   }
 
@@ -205,7 +206,10 @@ export class NfsFileSystem implements AsyncDisposable {
       checkPath(newpath, operation);
       const node = await this.#session.walker.find(oldpath, { ...call, follow: false });
       const place = await this.#newPlace(newpath, call);
-      if (node.attributes.type === ftype3.NF3DIR) throw new NfsError(nfsstat3.NFS3ERR_PERM);
+      if (node.attributes.type === ftype3.NF3DIR) {
+        const existing = await this.#session.walker.walk(newpath, { ...call, follow: false });
+        throw new NfsError(existing.node === undefined ? nfsstat3.NFS3ERR_PERM : nfsstat3.NFS3ERR_EXIST);
+      }
       await this.#session.client.link(node.handle, place, call);
     });
   }

@@ -170,7 +170,10 @@ Deno.test("ls", async () => {
   assertEquals(await world.run("ls -R nfs://s/d"), ok("nfs://s/d:\nfile\nlink\nsub\n\nnfs://s/d/sub:\n"));
   assertEquals(await world.run("ls nfs://s/d/file nfs://s/d/sub"), ok("nfs://s/d/file\n\nnfs://s/d/sub:\n"));
   const long = await world.run("ls -ln nfs://s/d");
-  assertMatch(long.out, /^total \d+\n-rwxr-xr-x 1 0 0 +5 Jan {2}1 {2}1971 file\nlrwxrwxrwx 1 0 0 +4 .* link -> file\ndrwx/);
+  assertMatch(
+    long.out,
+    /^total \d+\n-rwxr-xr-x 1 0 0 +5 Jan {2}1 {2}1971 file\nlrwxrwxrwx 1 0 0 +4 .* link -> file\ndrwx/,
+  );
   assertEquals(await world.run("ls -lhd nfs://s/d/nope nfs://s/d/file").then(({ status, err }) => [status, err]), [
     2,
     "weft ls: cannot access 'nfs://s/d/nope': No such file or directory\n",
