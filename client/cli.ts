@@ -9,6 +9,9 @@ import type { CommandIo } from "./commands/context.ts";
 /** Grace for what an interrupted command has to put in order, milliseconds. */
 const GRACE_MS = 3000;
 
+/** Width of a terminal that does not tell its own. */
+const COLUMNS = 80;
+
 /** The commands, each loaded when it is called. */
 const loaders: Readonly<Record<string, () => Promise<Command>>> = {
   ls: async () => (await import("./commands/ls.ts")).ls as Command,
@@ -79,8 +82,8 @@ function warn(bytes: Uint8Array): void {
 
 function columns(): number {
   try {
-    return Deno.consoleSize().columns;
+    return Deno.consoleSize().columns || COLUMNS; // 0: a terminal that does not know
   } catch {
-    return 80;
+    return COLUMNS;
   }
 }

@@ -10,6 +10,9 @@ const REDRAW_MS = 100;
 /** The rate is that of about the last this many milliseconds. */
 const RATE_WINDOW_MS = 3000;
 
+/** Width of a terminal that does not tell its own. */
+const COLUMNS = 80;
+
 /** Where the line goes, and what time it is; replaced in tests. */
 export interface ProgressOutput {
   /** Writes to the terminal. */
@@ -117,9 +120,9 @@ export function terminalProgress(): Progress | undefined {
     },
     columns() {
       try {
-        return Deno.consoleSize().columns;
+        return Deno.consoleSize().columns || COLUMNS; // 0: a terminal that does not know
       } catch {
-        return 80;
+        return COLUMNS;
       }
     },
     nowMs: () => performance.now(),

@@ -59,7 +59,8 @@ class Run {
   }
 
   async start(): Promise<void> {
-    ok(await this.#model.superuser.setattr(this.#model.root, { mode: 0o777 }));
+    const { uid, gid } = await this.#real.superuser.getattr(this.#real.root);
+    ok(await this.#model.superuser.setattr(this.#model.root, { mode: 0o777, uid, gid }));
     ok(await this.#real.superuser.setattr(this.#real.root, { mode: 0o777 }));
     this.#known.push({ model: this.#model.root, real: this.#real.root });
   }
