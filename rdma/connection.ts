@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { EntryKind, FACTS_BYTES, SGE_WORDS, SGES_MAX, WORK_WORDS, WorkFlag } from "./_ffi/layout.ts";
+import { EntryKind, FACTS_BYTES, SGE_WORDS, SGES_MAX, WORK_WORDS, WorkFlag, WorkOpcode } from "./_ffi/layout.ts";
 import type { RingEntry } from "./pump.ts";
 import type { Device } from "./device.ts";
 import { codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
+import { WORK_MAX, WorkQueue } from "./work_queue.ts";
 
-/** Work of one connection that may be outstanding; the engine has the same limit for each direction. */
-export const WORK_MAX = 16 * 1024;
+/** Of work that nobody wants to hear of, every so many requests are signalled all the same, so that their places are free again. */
+const SIGNAL_INTERVAL = 64;
 
 /** How a work request can end. */
 export type CompletionStatus = "success" | "flushed" | RdmaErrorCode;
@@ -71,12 +72,6 @@ export function readFacts(device: Device, handle: number): ConnectionFacts | und
   };
 }
 
-interface Work {
-  done: Completed | undefined;
-  /** Keeps the memory alive until the work is done. */
-  memory: unknown;
-}
-
 /** Base of {@linkcode QueuePair} and {@linkcode Stream}. */
 export abstract class Connection implements AsyncDisposable {
   /** The device that it belongs to. */
@@ -87,14 +82,10 @@ export abstract class Connection implements AsyncDisposable {
   protected readonly tag: number;
   #handle: number;
   #resolveClosed: (error: RdmaError | undefined) => void;
-  #work: (Work | undefined)[] = [];
-  #free: number[] = [];
-  #outstanding = 0;
+  readonly #sends = new WorkQueue();
+  readonly #receives = new WorkQueue();
   #words: Uint32Array<ArrayBuffer> = new Uint32Array(256);
   #used = 0;
-  #batch: number[] = [];
-  /** Slots of work that came too late. */
-  #late: number[] = [];
   #ended = false;
   #closing = false;
   #facts: ConnectionFacts | undefined;
@@ -143,7 +134,9 @@ export abstract class Connection implements AsyncDisposable {
     return this.#ended || this.#closing;
   }
 
-  /** Begins a work request; `sge` follows `count` times. Returns its slot. */
+  /**
+   * Begins a work request; `sge` follows `count` times. Work without the flag `Signalled` is reported only when it fails or is flushed.
+   */
   protected begin(
     opcode: number,
     flags: number,
@@ -156,24 +149,23 @@ export abstract class Connection implements AsyncDisposable {
   ): void {
     if (this.isClosed) throw new RdmaError("Closed");
     if (count > SGES_MAX) throw new RangeError(`at most ${SGES_MAX} elements`);
-    if (this.#outstanding >= WORK_MAX) throw new RdmaError("Exhausted", { message: "too much work is outstanding" });
+    const queue = opcode === WorkOpcode.Receive ? this.#receives : this.#sends;
+    if (queue.length >= WORK_MAX) throw new RdmaError("Exhausted", { message: "too much work is outstanding" });
     const need = this.#used + WORK_WORDS + count * SGE_WORDS;
     if (need > this.#words.length) this.#grow(need);
-    // Unsignalled work is reported only when it fails or is flushed; its slot would never come back, so all work is signalled here.
-    const slot = this.#free.pop() ?? this.#work.push(undefined) - 1;
-    this.#work[slot] = { done, memory };
-    this.#outstanding++;
+    const slot = queue.push(done, memory);
+    if (slot % SIGNAL_INTERVAL === 0) flags |= WorkFlag.Signalled;
     if (this.#used === 0) this.device.dirty(this);
-    this.#batch.push(slot);
     const words = this.#words;
     let at = this.#used;
-    words[at++] = opcode | ((flags | WorkFlag.Signalled) << 8) | (count << 16);
+    words[at++] = opcode | (flags << 8) | (count << 16);
     words[at++] = slot;
     words[at++] = stag;
     words[at++] = invalidate;
-    if (address === 0n) {
-      words[at++] = 0;
-      words[at++] = 0;
+    const offset = Number(address);
+    if (offset >= 0 && offset <= Number.MAX_SAFE_INTEGER) { // two divisions are cheaper than arithmetic of bigints
+      words[at++] = offset >>> 0;
+      words[at++] = (offset / 2 ** 32) >>> 0;
     } else {
       words[at++] = Number(address & 0xffff_ffffn);
       words[at++] = Number(address >> 32n);
@@ -198,33 +190,45 @@ export abstract class Connection implements AsyncDisposable {
     this.#words = words;
   }
 
-  /** Hands what was posted to the engine. For the device, at the end of a batch. */
+  /** Hands what was posted to the engine now, instead of at the end of the batch of completions or the turn. */
   flush(): void {
     const count = this.#used;
     if (count === 0) return;
     this.#used = 0;
-    const batch = this.#batch;
     const status = this.#ended ? STATUS_CLOSED : this.device.native.weft_post(this.#handle, this.#words, count);
-    if (status === STATUS_CLOSED) {
-      // The connection has ended natively: this is flushed behind what was posted before it, whose entries are in the ring.
-      this.#late.push(...batch);
-    } else if (status < 0) {
-      for (const slot of batch) this.complete(slot, { status: codeOf(status), byteLength: 0 });
+    // Where the connection has ended natively, the work waits for the entries of what was posted before it, and is flushed behind them.
+    if (status === STATUS_CLOSED) return;
+    if (status < 0) return this.#recall({ status: codeOf(status), byteLength: 0 });
+    this.#sends.hand();
+    this.#receives.hand();
+  }
+
+  /** Ends the work that the engine did not take. */
+  #recall(completion: WorkCompletion): void {
+    for (const done of [...this.#sends.recall(), ...this.#receives.recall()]) {
+      try {
+        done({ ...completion });
+      } catch (error) {
+        reportError(error); // as in a batch of the pump's: the others are to hear of theirs
+      }
     }
-    batch.length = 0;
   }
 
   /** Handles a ring entry of this connection. For the device. */
   handleEntry(entry: RingEntry): void {
     switch (entry.kind) {
       case EntryKind.Send:
-      case EntryKind.Receive:
-        this.complete(entry.slot, {
+      case EntryKind.Receive: {
+        const queue = entry.kind === EntryKind.Send ? this.#sends : this.#receives;
+        const done = queue.take(entry.slot);
+        if (done === undefined) break;
+        done({
           status: completionStatus(entry.status),
           byteLength: entry.bytes,
           invalidatedStag: entry.detail === 0 ? undefined : entry.detail,
         });
         break;
+      }
       case EntryKind.Established:
         this.established?.(undefined);
         break;
@@ -236,15 +240,6 @@ export abstract class Connection implements AsyncDisposable {
 
   /** Set while a connect waits for its outcome. */
   established: ((error: RdmaError | undefined) => void) | undefined;
-
-  private complete(slot: number, completion: WorkCompletion): void {
-    const work = this.#work[slot];
-    if (work === undefined) return;
-    this.#work[slot] = undefined;
-    this.#free.push(slot);
-    this.#outstanding--;
-    work.done?.(completion);
-  }
 
   private handleClosed(entry: RingEntry): void {
     if (this.#ended) return;
@@ -262,8 +257,7 @@ export abstract class Connection implements AsyncDisposable {
     this.#facts ??= readFacts(this.device, this.#handle);
     this.#ended = true;
     this.flush();
-    for (const slot of this.#late) this.complete(slot, { status: "flushed", byteLength: 0 });
-    this.#late.length = 0;
+    this.#recall({ status: "flushed", byteLength: 0 });
     this.device.release(this.tag, this.#handle);
     this.established?.(error ?? new RdmaError(code === "Ok" ? "Closed" : code));
     this.#resolveClosed(error);

@@ -106,8 +106,9 @@ export class Device implements AsyncDisposable {
     return new CompletionQueue(this.usable(), options);
   }
 
-  /** Takes what completions there are, and hands them on, without waiting. Returns how many there were. */
+  /** Hands on what was posted, takes what completions there are, and calls back for them, without waiting. Returns how many there were. */
   progress(): number {
+    if (this.#dirty.length > 0) this.#flush();
     return this.usable().#pump.poll();
   }
 

@@ -13,6 +13,7 @@ export interface RingEntry {
   tag: number;
   kind: number;
   status: number;
+  /** The number of a work request, as a signed integer. */
   slot: number;
   bytes: number;
   detail: number;
@@ -152,7 +153,7 @@ export class Pump {
         entry.tag = words[at] >>> 0;
         entry.kind = words[at + 1];
         entry.status = words[at + 2];
-        entry.slot = words[at + 3] >>> 0;
+        entry.slot = words[at + 3];
         entry.bytes = words[at + 4] >>> 0;
         entry.detail = words[at + 5] >>> 0;
         entry.aux = (words[at + 6] >>> 0) + (words[at + 7] >>> 0) * 2 ** 32;

@@ -30,7 +30,7 @@ export interface RemoteMemory {
 export interface WorkRequestOptions {
   /** The application's name for it, which its completion in a completion queue carries. */
   id?: unknown;
-  /** Whether success goes to the completion queue; failures and flushes always do. Default: true. */
+  /** Whether success is reported, to the callback or the completion queue; failures and flushes always are. Default: true. */
   signalled?: boolean;
 }
 
@@ -88,29 +88,35 @@ export class QueuePair extends Connection {
   }
 
   /**
-   * Queues work. It leaves with everything else that is posted in the same batch of completions, or the same turn.
+   * Queues work. It leaves with everything else that is posted in the same batch of completions, or the same turn, or at the next {@linkcode flush} or
+   * {@linkcode Device.progress}. Work that is not signalled, or has neither callback nor completion queue, costs no completion.
    *
    * @throws {RdmaError} `Closed`, or `Exhausted` where too much is outstanding
    */
   postSend(work: WorkRequest, done: Completed | undefined = this.#toSendQueue(work)): void {
     const { local } = work;
     checkElements(local);
+    let signal: number = WorkFlag.Signalled;
+    if (done === undefined || work.signalled === false) {
+      signal = 0;
+      done = done && unlessSuccess(done);
+    }
     switch (work.opcode) {
       case "send": {
-        const flags = (work.invalidate === undefined ? 0 : WorkFlag.Invalidate) |
+        const flags = signal | (work.invalidate === undefined ? 0 : WorkFlag.Invalidate) |
           (work.solicited ? WorkFlag.Solicited : 0);
         this.begin(WorkOpcode.Send, flags, local.length, done, local, 0, 0n, work.invalidate ?? 0);
         break;
       }
       case "write":
-        this.begin(WorkOpcode.Write, 0, local.length, done, local, work.remote.stag, work.remote.address);
+        this.begin(WorkOpcode.Write, signal, local.length, done, local, work.remote.stag, work.remote.address);
         break;
       case "read":
         if (local.length > 1) throw new RangeError("a Read has one sink (RFC 5040 §5.4)");
         if (this.outboundReadDepth === 0) {
           throw new RdmaError("Invalid", { message: "no RDMA Read may be outstanding on this connection" });
         }
-        this.begin(WorkOpcode.Read, 0, local.length, done, local, work.remote.stag, work.remote.address);
+        this.begin(WorkOpcode.Read, signal, local.length, done, local, work.remote.stag, work.remote.address);
         break;
     }
     this.#elements(local);
@@ -123,17 +129,14 @@ export class QueuePair extends Connection {
   postRecv(local: readonly Sge[], done: Completed | { id: unknown }): void {
     checkElements(local);
     const callback = typeof done === "function" ? done : this.#toReceiveQueue(done.id);
-    this.begin(WorkOpcode.Receive, 0, local.length, callback, local);
+    this.begin(WorkOpcode.Receive, WorkFlag.Signalled, local.length, callback, local);
     this.#elements(local);
   }
 
-  #toSendQueue({ id, opcode, signalled }: WorkRequest): Completed | undefined {
+  #toSendQueue({ id, opcode }: WorkRequest): Completed | undefined {
     const queue = this.sendQueue;
     if (queue === undefined) return undefined;
-    return (completion) => {
-      if (signalled === false && completion.status === "success") return;
-      queue.push({ ...completion, id, opcode, queuePair: this });
-    };
+    return (completion) => queue.push({ ...completion, id, opcode, queuePair: this });
   }
 
   #toReceiveQueue(id: unknown): Completed {
@@ -173,6 +176,13 @@ export class QueuePair extends Connection {
       this.postRecv(local, (done) => done.status === "success" ? resolve(done) : reject(failure(done.status)));
     });
   }
+}
+
+/** For work that is not signalled: the engine reports some of it all the same. */
+function unlessSuccess(done: Completed): Completed {
+  return (completion) => {
+    if (completion.status !== "success") done(completion);
+  };
 }
 
 function failure(status: CompletionStatus): RdmaError {

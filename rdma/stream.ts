@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { WorkOpcode } from "./_ffi/layout.ts";
+import { WorkFlag, WorkOpcode } from "./_ffi/layout.ts";
 import { type Completed, Connection } from "./connection.ts";
 
 /** A plain TCP connection. Memory is any `Uint8Array`; it must stay untouched, in place and attached until its work is done. */
@@ -28,7 +28,7 @@ export class Stream extends Connection {
       total += byteLength;
     }
     if (total > 0xffff_ffff) throw new RangeError("at most 2^32 - 1 bytes at once");
-    this.begin(opcode, 0, pieces.length, done, pieces);
+    this.begin(opcode, done === undefined ? 0 : WorkFlag.Signalled, pieces.length, done, pieces);
     for (const piece of pieces) {
       const address = piece.byteLength === 0 ? 0 : native.weft_address(piece as Uint8Array<ArrayBuffer>);
       this.sge(0, address, piece.byteLength);
