@@ -84,6 +84,12 @@ async function boot(control: string, options: GuestOptions): Promise<void> {
     stdout: "inherit",
     stderr: "inherit",
   }).spawn();
+  const stop = () => {
+    process.kill("SIGTERM");
+    process.status.then(() => Deno.exit(130));
+  };
+  Deno.addSignalListener("SIGINT", stop);
+  Deno.addSignalListener("SIGTERM", stop);
   let ended = false;
   const status = process.status.then((status) => {
     ended = true;
@@ -115,6 +121,8 @@ async function boot(control: string, options: GuestOptions): Promise<void> {
   await host;
   await options.after?.(guest);
   const { code } = await status;
+  Deno.removeSignalListener("SIGINT", stop);
+  Deno.removeSignalListener("SIGTERM", stop);
   if (!reader.isComplete) {
     const output = await Deno.readTextFile(`${control}/output`).catch(() => "");
     const detail = `exit code ${code}\n${output.slice(-2000)}`;

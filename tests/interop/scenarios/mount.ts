@@ -35,7 +35,7 @@ async function run(proto: "rdma" | "tcp", report: Report): Promise<void> {
       TREE_BYTES: treeBytes,
     },
     files: { "expected.sha256": expected, "sparse.md5": `${sparseHash}  -\n` },
-    timeoutSeconds: 900,
+    timeoutSeconds: 1500,
     onResult: report,
     after: async ({ control }) => {
       const test = async (name: string, body: () => Promise<void>) => {
