@@ -27,7 +27,10 @@ function command(args: string[], cwd: string): Deno.Command {
 
 /** Runs the command to its end. */
 async function output(args: string[], cwd: string): Promise<{ code: number; stdout: string; stderr: string }> {
-  const { code, stdout, stderr } = await command(args, cwd).output();
+  const child = command(args, cwd).spawn();
+  const timer = setTimeout(() => child.kill("SIGKILL"), TIMEOUT_MS);
+  const { code, stdout, stderr } = await child.output();
+  clearTimeout(timer);
   return { code, stdout: new TextDecoder().decode(stdout), stderr: new TextDecoder().decode(stderr) };
 }
 
@@ -116,7 +119,6 @@ Deno.test("weft serve: what cannot be served is told in a line, with status 1", 
   const cases: [string[], RegExp][] = [
     [["nowhere"], /^weft serve: nowhere: no such directory\n$/],
     [["file"], /^weft serve: file: not a directory\n$/],
-    [["."], /^weft serve: \.: the state would lie within what is served; .*\n$/],
     [
       ["--listen", `${server.port}`, "--state-dir", "other"],
       /^weft serve: port [0-9]+ of 127\.0\.0\.1 is in use, .*\n$/,
@@ -124,6 +126,8 @@ Deno.test("weft serve: what cannot be served is told in a line, with status 1", 
     [["--listen", "192.0.2.77:0", "--state-dir", "other"], /^weft serve: cannot listen on 192\.0\.2\.77:0: .*\n$/],
     [["--listen", ":0", "--portmapper", "--state-dir", "other"], /^weft serve: .*\n$/],
   ];
+  // Where handles are the kernel's own, the key must be out of the clients' reach.
+  if (Deno.uid() === 0) cases.push([["."], /^weft serve: \.: the state would lie within what is served; .*\n$/]);
   for (const [args, expected] of cases) {
     const { code, stdout, stderr } = await output(args, directory.path);
     assertEquals([code, stdout], [1, ""], args.join(" "));

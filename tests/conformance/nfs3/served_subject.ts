@@ -73,6 +73,7 @@ class ServedDirectory implements ServerUnderTest {
     await this.#opened?.[Symbol.asyncDispose]();
     this.#pool[Symbol.dispose]();
     await this.#device.close();
+    allowAll(this.#temporary);
     await Deno.remove(this.#temporary, { recursive: true });
     const faults = this.#faults.filter((error) => (error as Error).name !== "WireError");
     if (faults.length > 0) throw new AggregateError(faults, "the server reported faults of its own");
@@ -99,5 +100,13 @@ class ServedDirectory implements ServerUnderTest {
       case "indexed directory":
         return { fileSystem: this.#opened = LocalDirectory.open(directory, { stateDirectory, handles: "index" }) };
     }
+  }
+}
+
+/** Lets an ordinary user remove a tree of its own whatever modes its directories were given. */
+function allowAll(directory: string): void {
+  Deno.chmodSync(directory, 0o700);
+  for (const { name, isDirectory } of Deno.readDirSync(directory)) {
+    if (isDirectory) allowAll(`${directory}/${name}`);
   }
 }
