@@ -79,7 +79,7 @@ export const noPrivatePaths: Rule = (tree) => {
   return offences;
 };
 
-/** Every module is reached from an export, a task or an example; helpers of tests from a test. */
+/** Every module is reached from an export, a task, an example or a program that is run; helpers of tests from a test. */
 export const noDeadFiles: Rule = (tree) => {
   const modules = new Map(tree.filter(isTypeScript).map((file) => [file.path, file]));
   const config = tree.find((file) => file.path === "deno.json")?.text ?? "";
@@ -91,6 +91,8 @@ export const noDeadFiles: Rule = (tree) => {
     if (file === undefined || reached.has(path)) return;
     reached.add(path);
     for (const target of relativeImports(file)) visit(target);
+    // programs that are run as processes of their own are named from the root
+    for (const [, target] of file.text.matchAll(/["'`/]((?:[\w.]+\/)*\w+\.ts)["'`]/g)) visit(target);
   };
   for (const path of modules.keys()) if (isEntry(path)) visit(path);
   const offences = [...modules.keys()]
