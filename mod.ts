@@ -24,6 +24,7 @@ export {
   type LentMemory,
   mount,
   type MountOptions,
+  type NfsAttributes,
   type NfsDirEntry,
   NfsFile,
   type NfsFileInfo,

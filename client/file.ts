@@ -30,8 +30,11 @@ const OFFSET_MAX = 2n ** 63n - 1n;
 
 /** How a file was opened. */
 export interface FileAccess {
+  /** For reading. */
   read: boolean;
+  /** For writing, at the position or (`append`) at the end. */
   write: boolean;
+  /** Each write goes to the end. */
   append: boolean;
 }
 
@@ -224,6 +227,7 @@ export class NfsFile implements Disposable, AsyncDisposable {
     this.#close();
   }
 
+  /** As `close`; does nothing the second time. */
   [Symbol.dispose](): void {
     if (!this.#isClosed) this.#close();
   }

@@ -3,11 +3,43 @@
  *
  * @module
  */
-import { type fattr3, ftype3 } from "../storage/nfs/mod.ts";
+import { ftype3 } from "../storage/nfs/mod.ts";
+import type { Time } from "./nfs/nfs_client.ts";
+
+/** What NFSv3 tells of a file: `fattr3` (RFC 1813 §2.6). */
+export interface NfsAttributes {
+  /** `ftype3`: 1 regular, 2 directory, 3 block device, 4 character device, 5 symbolic link, 6 socket, 7 FIFO. */
+  readonly type: 1 | 2 | 3 | 4 | 5 | 6 | 7;
+  /** Permission bits. */
+  readonly mode: number;
+  /** Names of the file. */
+  readonly nlink: number;
+  /** Owner. */
+  readonly uid: number;
+  /** Group. */
+  readonly gid: number;
+  /** Length, bytes. */
+  readonly size: bigint;
+  /** Storage in use, bytes. */
+  readonly used: bigint;
+  /** Major and minor number of a device. */
+  readonly rdev: { readonly specdata1: number; readonly specdata2: number };
+  /** Number of the file system. */
+  readonly fsid: bigint;
+  /** Number of the file in it. */
+  readonly fileid: bigint;
+  /** Last access. */
+  readonly atime: Time;
+  /** Last change of the contents. */
+  readonly mtime: Time;
+  /** Last change of anything. */
+  readonly ctime: Time;
+}
 
 /** `Deno.FileInfo`, and the attributes as the server gave them: sizes and file numbers of 64 bits, times in nanoseconds. */
 export interface NfsFileInfo extends Deno.FileInfo {
-  readonly attributes: fattr3;
+  /** As they came. */
+  readonly attributes: NfsAttributes;
 }
 
 /** The type bits of `st_mode`. */
@@ -25,7 +57,7 @@ const typeBits: Readonly<Record<ftype3, number>> = {
 const BLOCK_BYTES = 512;
 
 /** Makes a `FileInfo`. `blockBytes`: the preferred size of a transfer. */
-export function toFileInfo(attributes: fattr3, blockBytes: number): NfsFileInfo {
+export function toFileInfo(attributes: NfsAttributes, blockBytes: number): NfsFileInfo {
   const { type, rdev } = attributes;
   return {
     isFile: type === ftype3.NF3REG,
@@ -54,7 +86,7 @@ export function toFileInfo(attributes: fattr3, blockBytes: number): NfsFileInfo 
 }
 
 /** Kinds of a directory entry, as `Deno.DirEntry` has them. */
-export function toDirEntry(name: string, type: ftype3): Deno.DirEntry {
+export function toDirEntry(name: string, type: NfsAttributes["type"]): Deno.DirEntry {
   return {
     name,
     isFile: type === ftype3.NF3REG,

@@ -29,12 +29,17 @@ export interface LentMemory extends Disposable {
 
 /** Capacity of a file system, bytes and files. */
 export interface FileSystemStatus {
+  /** Size. */
   totalBytes: bigint;
+  /** Free. */
   freeBytes: bigint;
   /** Free for us, who may be given less than root. */
   availableBytes: bigint;
+  /** Room for files, taken or not. */
   totalFiles: bigint;
+  /** Room for more files. */
   freeFiles: bigint;
+  /** Room for more files of ours. */
   availableFiles: bigint;
 }
 

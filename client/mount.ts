@@ -36,7 +36,9 @@ export interface MountOptions {
   proto?: Proto;
   /** Who we are to the server; the user and the groups of this process where absent. */
   uid?: number;
+  /** Our group. */
   gid?: number;
+  /** Further groups of ours; AUTH_SYS takes 16. */
   gids?: readonly number[];
   /** Ask for CRC32C on an iWARP connection. */
   crc?: boolean;
@@ -55,7 +57,9 @@ export interface MountOptions {
 /**
  * Mounts the directory that a URL names, and makes it the root of every path.
  *
- * ```ts
+ * ```ts ignore
+ * import { mount } from "@weft/weft";
+ *
  * await using fs = await mount("nfs://localhost/");
  * await fs.writeTextFile("hello.txt", "Hello");
  * ```
@@ -77,6 +81,7 @@ export async function mount(url: string | URL, options: MountOptions = {}): Prom
 
 /** A mounted export, and where in it a URL leads. */
 export interface MountedExport {
+  /** Its files. */
   fs: NfsFileSystem;
   /** What was mounted. */
   directory: string;

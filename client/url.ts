@@ -18,13 +18,15 @@ export type Proto = "rdma" | "tcp";
 export interface NfsUrl {
   /** Name or address; an IPv6 address without its brackets. */
   hostname: string;
+  /** 20049 where the URL names none. */
   port: number;
   /** Decoded path, beginning with "/". */
   path: string;
   /** `proto=`: use only this transport. */
   proto?: Proto;
-  /** `uid=`, `gid=`: whom AUTH_SYS says we are. */
+  /** `uid=`: whom AUTH_SYS says we are. */
   uid?: number;
+  /** `gid=`: our group. */
   gid?: number;
   /** `mountport=`: TCP port of a MOUNT service that is not on the NFS port. */
   mountPort?: number;

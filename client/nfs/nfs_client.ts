@@ -51,17 +51,25 @@ export interface Node {
 
 /** A time, as NFS carries it. */
 export interface Time {
+  /** Since 1970, UTC. */
   seconds: number;
+  /** Below a thousand million. */
   nseconds: number;
 }
 
 /** What to change of a file; what is absent stays. */
 export interface Changes {
+  /** Permission bits. */
   mode?: number;
+  /** Owner. */
   uid?: number;
+  /** Group. */
   gid?: number;
+  /** Length, bytes. */
   size?: bigint;
+  /** Last access; "now": by the server's clock. */
   atime?: Time | "now";
+  /** Last change of the contents; "now": by the server's clock. */
   mtime?: Time | "now";
 }
 
