@@ -3,7 +3,9 @@
  *
  * Confined by the kernel beneath its root (`openat2`), never by looking at paths. As root it acts with the caller's identity,
  * so that the kernel makes the access checks; as an ordinary user it acts as that user. Handles are sealed under a key in
- * the state directory. Other file systems mounted beneath the root are not served: a lookup of a mount point is EACCES.
+ * the state directory. Other file systems mounted beneath the root are not served: a lookup of a mount point is EACCES. A file
+ * that somebody on this machine moves out of the root can still be used by a handle given out before, where handles are the
+ * kernel's; nothing else outside the root can.
  *
  * @module
  */

@@ -1,11 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
-import { create, fails, ME, name, Scratch, string, testAsRoot, writeText } from "./_testing/scratch.ts";
+import type { Credentials } from "./file_system.ts";
+import { codeOf, create, fails, ME, name, Scratch, string, testAsRoot, writeText } from "./_testing/scratch.ts";
 
-/** A small file system in memory, mounted for a test. */
+/** A small file system, mounted for a test: in memory, or on a device. */
 class Mount implements Disposable {
-  constructor(readonly path: string, options: string) {
+  constructor(readonly path: string, options: string, source = { type: "tmpfs", device: "weft-test" }) {
     Deno.mkdirSync(path, { recursive: true });
-    run("mount", "-t", "tmpfs", "-o", options, "weft-test", path);
+    run("mount", "-t", source.type, "-o", options, source.device, path);
   }
 
   [Symbol.dispose](): void {
@@ -34,6 +35,38 @@ testAsRoot("a full disk takes what fits, then says ENOSPC", async () => {
   assertEquals((await fs.status(fs.root, ME)).availableBytes, 0n);
   await fs.setAttributes(file.handle, { size: 0n }, ME);
   await writeText(fs, file.handle, "room again");
+});
+
+testAsRoot("what is reserved for root stays so", async () => {
+  await using scratch = new Scratch();
+  const image = `${scratch.state}.img`;
+  Deno.writeFileSync(image, new Uint8Array(0));
+  Deno.truncateSync(image, 16 << 20);
+  try {
+    run("mkfs.ext4", "-q", "-m", "25", "-O", "^has_journal", image);
+    run("mount", "-o", "loop", image, scratch.directory);
+  } catch (error) {
+    return console.error(`SKIPPED, THIS MACHINE CANNOT MOUNT AN EXT4 IMAGE: ${error}`);
+  }
+  using _mount = { [Symbol.dispose]: () => run("umount", "-l", scratch.directory) };
+  await using fs = scratch.open();
+  const alice = { uid: 1000, gid: 1000, gids: [] };
+  Deno.chmodSync(scratch.directory, 0o777);
+  const block = new Uint8Array(16 << 10).fill(1);
+  const fill = async (of: string, as: Credentials): Promise<bigint> => {
+    const file = await create(fs, of, {}, as);
+    let end = 0n;
+    for (; end < 32n << 20n; end += BigInt(block.byteLength)) {
+      const code = await codeOf(() => fs.write(file.handle, end, [block], 0, as));
+      if (code === "ENOSPC") return end;
+      assertEquals(code, "no error");
+    }
+    throw new Error("the disk is never full");
+  };
+  assert(await fill("alice", alice) > 4n << 20n);
+  assertEquals(await fill("alice2", alice), 0n);
+  assert((await fs.status(fs.root, alice)).freeBytes > 2n << 20n);
+  assert(await fill("root", ME) > 2n << 20n);
 });
 
 testAsRoot("no more files than fit", async () => {

@@ -69,12 +69,14 @@ export class RequestWriter {
     return this;
   }
 
+  /** A 32-bit number. */
   u32(value: number): this {
     this.#view.setUint32(this.length, value, true);
     this.length += 4;
     return this;
   }
 
+  /** A 64-bit number; negative ones as two's complement. */
   u64(value: bigint): this {
     this.#view.setBigUint64(this.length, value, true);
     this.length += 8;
@@ -166,15 +168,18 @@ export class ReplyReader {
     return this.#at;
   }
 
+  /** A 32-bit number. */
   u32(): number {
     this.#at += 4;
     return this.#view.getUint32(this.#at - 4, true);
   }
 
+  /** A signed 32-bit number. */
   i32(): number {
     return this.u32() | 0;
   }
 
+  /** A 64-bit number. */
   u64(): bigint {
     this.#at += 8;
     return this.#view.getBigUint64(this.#at - 8, true);
@@ -186,6 +191,7 @@ export class ReplyReader {
     return this.#bytes.slice(this.#at - count, this.#at);
   }
 
+  /** Attributes: ten words of 32 bits, then seven of 64. */
   attributes(): FileAttributes {
     const view = this.#view;
     const at = this.#at;
@@ -208,6 +214,7 @@ export class ReplyReader {
     };
   }
 
+  /** A handle and attributes. */
   entry(): Entry {
     const length = this.u32();
     const handle = this.#bytes.slice(this.#at, this.#at + length);
@@ -215,6 +222,7 @@ export class ReplyReader {
     return { handle, attributes: this.attributes() };
   }
 
+  /** A part of a directory. */
   listing(): { entries: DirectoryEntry[]; eof: boolean } {
     const count = this.u32();
     const eof = this.u32() !== 0;

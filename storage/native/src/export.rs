@@ -2,7 +2,7 @@
 
 use crate::cache::{Cache, NODES_MAX, NODES_MIN};
 use crate::find;
-use crate::handle::{load_key, Sealer, KERNEL_BYTES_MAX};
+use crate::handle::{load_key, Handle, Sealer, KERNEL_BYTES_MAX};
 use crate::identity::{self, Identity};
 use crate::index::{self, Index};
 use crate::node::{self, Kind, Node, Stat};
@@ -24,6 +24,9 @@ pub const CONFINED: ResolveFlags = ResolveFlags::BENEATH
 
 /// Directories between a file and the root, at most.
 const DEPTH_MAX: usize = 1024;
+
+/// Failures to flush that are remembered.
+const FAILURES_MAX: usize = 1024;
 
 const EXT_MAGIC: u64 = 0xef53;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -66,6 +69,8 @@ pub struct Export {
     /// Where kernel handles may not be opened.
     pub(crate) index: Option<Mutex<Index>>,
     pub(crate) cache: Mutex<Cache>,
+    /// Files that could not be flushed, until somebody commits them.
+    failures: Mutex<Vec<(Handle, Errno)>>,
     /// Shared with each job that closes files.
     pub(crate) closing: Arc<()>,
 }
@@ -119,6 +124,7 @@ impl Export {
             sealer,
             index: index.map(Mutex::new),
             cache: Mutex::new(Cache::new(nodes_max())),
+            failures: Mutex::new(Vec::new()),
             closing: Arc::new(()),
         })
     }
@@ -199,13 +205,32 @@ impl Export {
         if !self.stable || self.memory_backed {
             return Ok(());
         }
-        match node.kind {
+        let flushed = match node.kind {
             Kind::Regular | Kind::Directory => match node.flusher(self) {
                 Ok(fd) => rustix::fs::fsync(fd),
                 Err(_) => rustix::fs::syncfs(&self.mount),
             },
             // No descriptor of these can be flushed.
             _ => rustix::fs::syncfs(&self.mount),
+        };
+        if let Err(error) = flushed {
+            let mut failures = lock(&self.failures);
+            if failures.len() >= FAILURES_MAX {
+                failures.remove(0);
+            }
+            failures.push((node.handle, error));
+        }
+        flushed
+    }
+
+    /// Has everything written to a file on stable storage. The kernel tells of lost data once only; what `flush` was told is
+    /// told here again, where clients listen for it.
+    pub fn commit(&self, node: &Node, fd: BorrowedFd<'_>) -> Result<()> {
+        rustix::fs::fsync(fd)?;
+        let mut failures = lock(&self.failures);
+        match failures.iter().position(|(handle, _)| *handle == node.handle) {
+            Some(at) => Err(failures.remove(at).1),
+            None => Ok(()),
         }
     }
 
@@ -265,4 +290,23 @@ fn lies_beneath(path: &Path, root: &Stat) -> Result<bool> {
         fd = up;
     }
     Err(Errno::INVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_flush_lost_is_told_to_the_next_commit_once() {
+        let base = std::env::temp_dir().join(format!("weft-export-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&base);
+        std::fs::create_dir_all(base.join("served")).unwrap();
+        let options = Options { stable: true, index: true };
+        let export = Export::open(&base.join("served"), &base.join("state"), &options).unwrap();
+        lock(&export.failures).push((export.root.handle, Errno::IO));
+        let commit = || export.commit(&export.root, export.mount.as_fd());
+        assert_eq!(commit().err(), Some(Errno::IO));
+        assert_eq!(commit(), Ok(()));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 }

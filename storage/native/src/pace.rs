@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// An operation on JavaScript's thread that took so long has waited for something.
 const WAITED_TIME: Duration = Duration::from_millis(2);
 /// For so long after that, what may have to wait goes to the pool at once.
-const WARY_TIME: Duration = Duration::from_millis(200);
+const WARY_TIME: Duration = Duration::from_millis(50);
 
 /// Remembers when an operation that should not have waited did.
 pub struct Pace {

@@ -156,6 +156,6 @@ pub fn commit(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Resul
     }
     // Whoever may write may have it written out.
     let writer = node.writer(context.export, &stat, &who)?;
-    rustix::fs::fsync(writer)?;
+    context.export.commit(&node, writer)?;
     Ok(0)
 }
