@@ -45,6 +45,16 @@ export class Connector implements AsyncDisposable {
     this.#device = undefined;
   }
 
+  /** Connects by TCP to another service of the same host. */
+  async dialPort(port: number, signal: AbortSignal): Promise<ClientTransport> {
+    const { device, pd, pool } = this.#open();
+    try {
+      return await connectTcp(device, { hostname: this.#url.hostname, port, pd, pool, signal });
+    } catch (error) {
+      throw asConnectionError(error);
+    }
+  }
+
   /** Registers memory of the application's once, instead of for each transfer. */
   register(bytes: Uint8Array): MemoryRegion {
     return this.#open().pd.register(bytes);

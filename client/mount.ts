@@ -4,7 +4,9 @@
  * @module
  */
 import { encodeAuthSys } from "../rpc/auth/auth_sys.ts";
+import { RpcError } from "../rpc/errors.ts";
 import type { ClientTransport } from "../rpc/transport.ts";
+import type { OpaqueAuth } from "../rpc/wire/rpc_message.ts";
 import { ftype3, NfsError, nfsstat3 } from "../storage/nfs/mod.ts";
 import { Connector } from "./connect.ts";
 import { asFileErrors } from "./errors.ts";
@@ -13,6 +15,7 @@ import { splitPath } from "./names.ts";
 import { findExport, MountClient } from "./nfs/mount_client.ts";
 import { NfsClient, type Node, type Options } from "./nfs/nfs_client.ts";
 import { PathWalker } from "./nfs/path_walk.ts";
+import { findMountPort, PORTMAPPER_PORT } from "./nfs/portmap_client.ts";
 import { ReconnectingTransport } from "./nfs/reconnecting_transport.ts";
 import { Session } from "./session.ts";
 import { formatNfsUrl, type NfsUrl, parseNfsUrl, type Proto } from "./url.ts";
@@ -30,8 +33,10 @@ export type Dial = (signal: AbortSignal) => Promise<ClientTransport>;
 
 /** Choices for a mount. Where the URL makes the same choice, the one made here counts. */
 export interface MountOptions {
-  /** Ends the mounting, and later every operation of the file system. */
+  /** Ends the mounting. */
   signal?: AbortSignal;
+  /** Ends every operation of the file system, once it is mounted. */
+  operationsSignal?: AbortSignal;
   /** Only this transport; else RDMA, and TCP where the peer has no iWARP. */
   proto?: Proto;
   /** Who we are to the server; the user and the groups of this process where absent. */
@@ -42,7 +47,7 @@ export interface MountOptions {
   gids?: readonly number[];
   /** Ask for CRC32C on an iWARP connection. */
   crc?: boolean;
-  /** TCP port of a MOUNT service that is not on the port of NFS. */
+  /** TCP port of a MOUNT service that is not on the port of NFS; where absent, the server's portmapper is asked for that. */
   mountPort?: number;
   /** How long operations wait for a server that went away, milliseconds; two minutes where absent. */
   retryMs?: number;
@@ -108,16 +113,15 @@ export async function mountExport(url: NfsUrl, options: MountOptions = {}): Prom
   });
 }
 
+/** Finds the root of a mount. */
+type FindRoot<T> = (
+  client: NfsClient,
+  mounts: MountClient,
+  call: Options,
+) => Promise<{ node: Node; directory: string; result: (fs: NfsFileSystem) => T }>;
+
 /** Connects, has the root found, and puts the file system together. */
-async function connect<T>(
-  url: NfsUrl,
-  options: MountOptions,
-  find: (
-    client: NfsClient,
-    mounts: MountClient,
-    call: Options,
-  ) => Promise<{ node: Node; directory: string; result: (fs: NfsFileSystem) => T }>,
-): Promise<T> {
+async function connect<T>(url: NfsUrl, options: MountOptions, find: FindRoot<T>): Promise<T> {
   const { signal } = options;
   const connector = new Connector(url, options);
   const dial = options.dial ?? ((signal: AbortSignal) => connector.dial(signal));
@@ -133,9 +137,10 @@ async function connect<T>(
     transport = connection;
     const credential = encodeAuthSys(await whoWeAre(url, options));
     const client = new NfsClient(connection, { credential, connections: () => connection.connections });
-    const mounts = new MountClient(connection, { credential });
+    const port = options.mountPort ?? url.mountPort;
+    const service = new MountService(connection, { connector, credential, port, isAlone: options.dial !== undefined });
     return await asFileErrors(`mount '${formatNfsUrl(url)}'`, async () => {
-      const { node, directory, result } = await find(client, mounts, call);
+      const { node, directory, result } = await service.run((mounts) => find(client, mounts, call), signal);
       if (node.attributes.type !== ftype3.NF3DIR) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
       const { rtmax, wtmax } = await client.fileSystemInfo(node.handle, call);
       const session = new Session(client, node, {
@@ -143,11 +148,11 @@ async function connect<T>(
         writeBytesMax: clampTransfer(wtmax),
         writeThrough: options.writeThrough ?? true,
         register: options.dial === undefined ? (bytes) => connector.register(bytes) : undefined,
-        signal,
+        signal: options.operationsSignal,
       });
       return result(
         new NfsFileSystem(session, async () => {
-          if (connection.isConnected) await sayGoodbye(mounts, directory);
+          if (connection.isConnected) await sayGoodbye(service, directory);
           await close();
         }),
       );
@@ -155,6 +160,57 @@ async function connect<T>(
   } catch (error) {
     await close();
     throw error;
+  }
+}
+
+/** Where MOUNT is: on the connection of NFS; else where an option or the portmapper says, by TCP. */
+class MountService {
+  readonly #transport: ClientTransport;
+  readonly #connector: Connector;
+  readonly #credential: OpaqueAuth;
+  /** There is only the one connection. */
+  readonly #isAlone: boolean;
+  #port: number | undefined;
+
+  constructor(
+    transport: ClientTransport,
+    options: { connector: Connector; credential: OpaqueAuth; port: number | undefined; isAlone: boolean },
+  ) {
+    this.#transport = transport;
+    this.#connector = options.connector;
+    this.#credential = options.credential;
+    this.#port = options.port;
+    this.#isAlone = options.isAlone;
+  }
+
+  /** Runs calls of MOUNT. */
+  async run<T>(calls: (mounts: MountClient) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const credential = this.#credential;
+    if (this.#port === undefined) {
+      try {
+        return await calls(new MountClient(this.#transport, { credential }));
+      } catch (error) {
+        const isElsewhere = error instanceof RpcError && error.status === "PROG_UNAVAIL";
+        this.#port = isElsewhere && !this.#isAlone ? await this.#askPortmapper(signal) : undefined;
+        if (this.#port === undefined) throw error;
+      }
+    }
+    await using transport = await this.#dial(this.#port, signal);
+    return await calls(new MountClient(transport, { credential }));
+  }
+
+  async #askPortmapper(signal: AbortSignal | undefined): Promise<number | undefined> {
+    try {
+      await using transport = await this.#dial(PORTMAPPER_PORT, signal);
+      return await findMountPort(transport, { signal }) || undefined;
+    } catch {
+      signal?.throwIfAborted();
+      return undefined; // that the server has no MOUNT says more than that it has no portmapper
+    }
+  }
+
+  async #dial(port: number, signal: AbortSignal | undefined): Promise<ClientTransport> {
+    return await this.#connector.dialPort(port, signal ?? new AbortController().signal);
   }
 }
 
@@ -187,10 +243,11 @@ async function findRoot(
 }
 
 /** The server's list of mounts only informs: a goodbye that fails harms nobody. */
-async function sayGoodbye(mounts: MountClient, directory: string): Promise<void> {
+async function sayGoodbye(service: MountService, directory: string): Promise<void> {
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(), UNMOUNT_MS);
-  await mounts.unmount(directory, { signal: patience.signal }).catch(() => {});
+  const { signal } = patience;
+  await service.run((mounts) => mounts.unmount(directory, { signal }), signal).catch(() => {});
   clearTimeout(timer);
 }
 

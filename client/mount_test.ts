@@ -120,7 +120,7 @@ Deno.test("a whole file is read and written in blocks, several under way", async
 Deno.test("an operation, or everything, can be aborted", async () => {
   const server = new MemoryServer();
   const whole = new AbortController();
-  await using fs = await mount("nfs://s/", { dial: server.dial, signal: whole.signal });
+  await using fs = await mount("nfs://s/", { dial: server.dial, operationsSignal: whole.signal });
   await fs.writeTextFile("f", "x");
   server.onCall = (_, procedure) => procedure !== WRITE; // hangs
   const one = new AbortController();
@@ -132,6 +132,19 @@ Deno.test("an operation, or everything, can be aborted", async () => {
   setTimeout(() => whole.abort(new Error("all")), 5);
   await assertRejects(() => other, Error, "all");
   await assertRejects(() => fs.stat("f"), Error, "all");
+});
+
+Deno.test("mounting can be aborted, and only that", async () => {
+  const server = new MemoryServer();
+  const controller = new AbortController();
+  await using fs = await mount("nfs://s/", { dial: server.dial, signal: controller.signal });
+  controller.abort(new Error("late"));
+  assertEquals((await fs.stat("/")).isDirectory, true);
+  await assertRejects(() => mount("nfs://s/", { dial: server.dial, signal: controller.signal }), Error, "late");
+  server.onCall = () => false;
+  const other = new AbortController();
+  setTimeout(() => other.abort(new Error("enough")), 5);
+  await assertRejects(() => mount("nfs://s/", { dial: server.dial, signal: other.signal }), Error, "enough");
 });
 
 Deno.test("a closed file system is closed", async () => {

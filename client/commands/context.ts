@@ -42,7 +42,8 @@ export class CommandContext implements AsyncDisposable {
   constructor(name: string, io: CommandIo, options: { isGraceful: boolean }) {
     this.name = name;
     this.io = io;
-    this.#mounts = new MountCache({ ...io.mountOptions, signal: options.isGraceful ? io.killSignal : io.signal });
+    const operationsSignal = options.isGraceful ? io.killSignal : io.signal;
+    this.#mounts = new MountCache({ ...io.mountOptions, signal: io.signal, operationsSignal });
   }
 
   /** The exit status so far: 0, or that of the gravest failure. */
