@@ -6,7 +6,7 @@
 import type { WorkCompletion } from "./connection.ts";
 import type { Device } from "./device.ts";
 import { RdmaError } from "./errors.ts";
-import type { QueuePair } from "./queue_pair.ts";
+import type { QueuePair, WorkRequest } from "./queue_pair.ts";
 
 /** Completions that a queue holds unless told otherwise. */
 const DEPTH = 4096;
@@ -22,7 +22,7 @@ export interface QueuedCompletion extends WorkCompletion {
   /** What the work request was given as its `id`. */
   id: unknown;
   /** What was done. */
-  opcode: "send" | "write" | "read" | "receive";
+  opcode: WorkRequest["opcode"] | "receive";
   /** By which queue pair. */
   queuePair: QueuePair;
 }

@@ -3,7 +3,16 @@
  *
  * @module
  */
-import { EntryKind, FACTS_BYTES, SGE_WORDS, SGES_MAX, WORK_WORDS, WorkFlag, WorkOpcode } from "./_ffi/layout.ts";
+import {
+  ATOMIC_WORDS,
+  EntryKind,
+  FACTS_BYTES,
+  SGE_WORDS,
+  SGES_MAX,
+  WORK_WORDS,
+  WorkFlag,
+  WorkOpcode,
+} from "./_ffi/layout.ts";
 import type { RingEntry } from "./pump.ts";
 import type { Device } from "./device.ts";
 import { codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
@@ -20,6 +29,8 @@ function completionStatus(status: number): CompletionStatus {
   return status === 0 ? "success" : status === STATUS_FLUSHED ? "flushed" : codeOf(status);
 }
 
+/** In the `detail` of a completion of the send queue: it is that of an atomic operation. */
+const ATOMIC = 1;
 const STATUS_CLOSED = -6;
 const STATUS_FLUSHED = -7;
 
@@ -31,6 +42,10 @@ export interface WorkCompletion {
   byteLength: number;
   /** The STag that the peer invalidated with its Send. */
   invalidatedStag?: number;
+  /** What was there before an atomic operation. */
+  original?: bigint;
+  /** What the peer sent as Immediate Data, which took this receive. */
+  immediate?: bigint;
 }
 
 /** Called once for a work request, when it is done. */
@@ -70,6 +85,11 @@ export function readFacts(device: Device, handle: number): ConnectionFacts | und
     remotePort,
     privateData: bytes.slice(160, 160 + length),
   };
+}
+
+/** A value of 64 bits in an entry. */
+function wide({ auxLow, auxHigh }: RingEntry): bigint {
+  return BigInt(auxHigh) << 32n | BigInt(auxLow);
 }
 
 /** Base of {@linkcode QueuePair} and {@linkcode Stream}. */
@@ -151,7 +171,7 @@ export abstract class Connection implements AsyncDisposable {
     if (count > SGES_MAX) throw new RangeError(`at most ${SGES_MAX} elements`);
     const queue = opcode === WorkOpcode.Receive ? this.#receives : this.#sends;
     if (queue.length >= WORK_MAX) throw new RdmaError("Exhausted", { message: "too much work is outstanding" });
-    const need = this.#used + WORK_WORDS + count * SGE_WORDS;
+    const need = this.#used + WORK_WORDS + count * SGE_WORDS + ATOMIC_WORDS;
     if (need > this.#words.length) this.#grow(need);
     const slot = queue.push(done, memory);
     if (slot % SIGNAL_INTERVAL === 0) flags |= WorkFlag.Signalled;
@@ -182,6 +202,14 @@ export abstract class Connection implements AsyncDisposable {
     words[at++] = address >>> 0;
     words[at++] = (address / 2 ** 32) >>> 0;
     this.#used = at;
+  }
+
+  /** Appends the operands of the atomic operation that was begun. */
+  protected operands(values: readonly bigint[]): void {
+    for (const value of values) {
+      this.#words[this.#used++] = Number(value & 0xffff_ffffn);
+      this.#words[this.#used++] = Number(value >> 32n & 0xffff_ffffn);
+    }
   }
 
   #grow(need: number): void {
@@ -219,16 +247,22 @@ export abstract class Connection implements AsyncDisposable {
     switch (entry.kind) {
       case EntryKind.Send:
       case EntryKind.Receive: {
-        const queue = entry.kind === EntryKind.Send ? this.#sends : this.#receives;
+        const isSend = entry.kind === EntryKind.Send;
+        const queue = isSend ? this.#sends : this.#receives;
         const done = queue.take(entry.slot);
         if (done === undefined) break;
-        done({
+        const completion: WorkCompletion = {
           status: completionStatus(entry.status),
           byteLength: entry.bytes,
-          invalidatedStag: entry.detail === 0 ? undefined : entry.detail,
-        });
+          invalidatedStag: isSend || entry.detail === 0 ? undefined : entry.detail,
+        };
+        if (isSend && entry.detail === ATOMIC) completion.original = wide(entry);
+        done(completion);
         break;
       }
+      case EntryKind.Immediate:
+        this.#receives.take(entry.slot)?.({ status: "success", byteLength: 0, immediate: wide(entry) });
+        break;
       case EntryKind.Established:
         this.established?.(undefined);
         break;

@@ -7,7 +7,7 @@ import { check } from "./errors.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
 
 /** What a peer may do with registered memory; flags to be combined. The local side may always read and write it. */
-export const Access = { LocalOnly: 0, RemoteRead: 1, RemoteWrite: 2 } as const;
+export const Access = { LocalOnly: 0, RemoteRead: 1, RemoteWrite: 2, RemoteAtomic: 4 } as const;
 
 /** Regions in use by buffer, so that upper layers find the registration that an application made. */
 const registrations = new WeakMap<ArrayBufferLike, Set<MemoryRegion>>();

@@ -17,7 +17,11 @@ export interface RingEntry {
   slot: number;
   bytes: number;
   detail: number;
+  /** A handle. */
   aux: number;
+  /** The same field as two words, for values of 64 bits. */
+  auxLow: number;
+  auxHigh: number;
 }
 
 /** How the pump trades latency for idle time. */
@@ -42,7 +46,17 @@ export class Pump {
   readonly #socket: Socket;
   readonly #handler: (entry: RingEntry) => void;
   readonly #batchEnd: () => void;
-  readonly #entry: RingEntry = { tag: 0, kind: 0, status: 0, slot: 0, bytes: 0, detail: 0, aux: 0 };
+  readonly #entry: RingEntry = {
+    tag: 0,
+    kind: 0,
+    status: 0,
+    slot: 0,
+    bytes: 0,
+    detail: 0,
+    aux: 0,
+    auxLow: 0,
+    auxHigh: 0,
+  };
   readonly #spinNs: number;
   readonly #hotMs: number;
   #scheduled = false;
@@ -156,7 +170,9 @@ export class Pump {
         entry.slot = words[at + 3];
         entry.bytes = words[at + 4] >>> 0;
         entry.detail = words[at + 5] >>> 0;
-        entry.aux = (words[at + 6] >>> 0) + (words[at + 7] >>> 0) * 2 ** 32;
+        entry.auxLow = words[at + 6] >>> 0;
+        entry.auxHigh = words[at + 7] >>> 0;
+        entry.aux = entry.auxLow + entry.auxHigh * 2 ** 32;
         head = (head + 1) | 0;
         // given back before the handler runs: a handler that throws must not see the entry again
         Atomics.store(words, RING_HEAD_WORD, head);

@@ -49,7 +49,37 @@ export type WorkRequest =
     | { opcode: "send"; local: readonly Sge[]; invalidate?: number; solicited?: boolean }
     | { opcode: "write"; local: readonly Sge[]; remote: RemoteMemory }
     | { opcode: "read"; local: readonly Sge[]; remote: RemoteMemory }
+    | AtomicWork
+    | { opcode: "immediate"; local?: undefined; data: bigint; solicited?: boolean }
   );
+
+/**
+ * An atomic operation on the 8 bytes at `remote.address`, a multiple of 8 (RFC 7306 §5). What was there before comes with the completion, and into `local`
+ * where that is given, in the byte order of this machine. Masks have all bits set unless given, and none for the carry stops of FetchAdd.
+ */
+export type AtomicWork =
+  & { local?: readonly Sge[]; remote: RemoteMemory }
+  & (
+    | { opcode: "fetchAdd"; add: bigint; mask?: bigint }
+    | { opcode: "swap"; swap: bigint; mask?: bigint }
+    | { opcode: "compareSwap"; compare: bigint; swap: bigint; mask?: bigint; compareMask?: bigint }
+  );
+
+const ALL_BITS = 0xffff_ffff_ffff_ffffn;
+const NO_ELEMENTS: readonly Sge[] = [];
+
+function operandsOf(work: AtomicWork): [opcode: number, operands: readonly bigint[]] {
+  switch (work.opcode) {
+    case "fetchAdd":
+      return [WorkOpcode.FetchAdd, [BigInt.asUintN(64, work.add), work.mask ?? 0n, 0n, 0n]];
+    case "swap":
+      return [WorkOpcode.Swap, [BigInt.asUintN(64, work.swap), work.mask ?? ALL_BITS, 0n, 0n]];
+    case "compareSwap": {
+      const { swap, compare, mask = ALL_BITS, compareMask = ALL_BITS } = work;
+      return [WorkOpcode.CmpSwap, [BigInt.asUintN(64, swap), mask, BigInt.asUintN(64, compare), compareMask]];
+    }
+  }
+}
 
 /**
  * A connected iWARP queue pair (RFC 5040). Memory named in a work request must stay registered until its completion.
@@ -94,7 +124,7 @@ export class QueuePair extends Connection {
    * @throws {RdmaError} `Closed`, or `Exhausted` where too much is outstanding
    */
   postSend(work: WorkRequest, done: Completed | undefined = this.#toSendQueue(work)): void {
-    const { local } = work;
+    const { local = NO_ELEMENTS } = work;
     checkElements(local);
     let signal: number = WorkFlag.Signalled;
     if (done === undefined || work.signalled === false) {
@@ -113,13 +143,35 @@ export class QueuePair extends Connection {
         break;
       case "read":
         if (local.length > 1) throw new RangeError("a Read has one sink (RFC 5040 §5.4)");
-        if (this.outboundReadDepth === 0) {
-          throw new RdmaError("Invalid", { message: "no RDMA Read may be outstanding on this connection" });
-        }
+        this.#needReadDepth();
         this.begin(WorkOpcode.Read, signal, local.length, done, local, work.remote.stag, work.remote.address);
         break;
+      case "immediate": {
+        const flags = signal | (work.solicited ? WorkFlag.Solicited : 0);
+        this.begin(WorkOpcode.Immediate, flags, 0, done, local, 0, BigInt.asUintN(64, work.data));
+        return;
+      }
+      default: {
+        const [opcode, operands] = operandsOf(work);
+        if (local.length > 1 || (local.length === 1 && local[0].length !== 8)) {
+          throw new RangeError("an atomic operation has one sink of 8 bytes, or none");
+        }
+        this.#needReadDepth();
+        this.begin(opcode, signal, local.length, done, local, work.remote.stag, work.remote.address);
+        this.#elements(local);
+        this.operands(operands);
+        return;
+      }
     }
     this.#elements(local);
+  }
+
+  #needReadDepth(): void {
+    if (this.outboundReadDepth === 0) {
+      throw new RdmaError("Invalid", {
+        message: "no RDMA Read or atomic operation may be outstanding on this connection",
+      });
+    }
   }
 
   /**
@@ -162,6 +214,32 @@ export class QueuePair extends Connection {
   /** RDMA Read: fetches bytes of the peer's memory, without the peer taking part. */
   read(local: readonly Sge[], remote: RemoteMemory): Promise<void> {
     return this.#promise({ opcode: "read", local, remote });
+  }
+
+  /** Adds to 8 bytes of the peer's, atomically. Resolves to what was there before. */
+  fetchAdd(remote: RemoteMemory, add: bigint): Promise<bigint> {
+    return this.#atomic({ opcode: "fetchAdd", remote, add });
+  }
+
+  /** Exchanges 8 bytes of the peer's, atomically. Resolves to what was there before. */
+  swap(remote: RemoteMemory, swap: bigint): Promise<bigint> {
+    return this.#atomic({ opcode: "swap", remote, swap });
+  }
+
+  /** Exchanges 8 bytes of the peer's if they equal `compare`, atomically. Resolves to what was there before. */
+  compareSwap(remote: RemoteMemory, { compare, swap }: { compare: bigint; swap: bigint }): Promise<bigint> {
+    return this.#atomic({ opcode: "compareSwap", remote, compare, swap });
+  }
+
+  /** Sends 8 bytes that arrive in the completion of a receive of the peer's (RFC 7306 §6). */
+  sendImmediate(data: bigint, options: { solicited?: boolean } = {}): Promise<void> {
+    return this.#promise({ opcode: "immediate", data, ...options });
+  }
+
+  #atomic(work: AtomicWork): Promise<bigint> {
+    return new Promise((resolve, reject) => {
+      this.postSend(work, (done) => done.status === "success" ? resolve(done.original!) : reject(failure(done.status)));
+    });
   }
 
   #promise(work: WorkRequest): Promise<void> {

@@ -14,7 +14,15 @@ export const RING_HEADER_WORDS = 32;
 export const RING_ENTRY_WORDS = 8;
 
 /** What a ring entry tells. */
-export const EntryKind = { Send: 1, Receive: 2, Established: 3, Request: 4, Stream: 5, Closed: 6 } as const;
+export const EntryKind = {
+  Send: 1,
+  Receive: 2,
+  Established: 3,
+  Request: 4,
+  Stream: 5,
+  Closed: 6,
+  Immediate: 7,
+} as const;
 
 /** Words of a work request in front of its elements: opcode and flags and count, slot, STag, STag to invalidate, offset low, offset high. */
 export const WORK_WORDS = 6;
@@ -23,7 +31,18 @@ export const SGE_WORDS = 4;
 /** Elements of a scatter/gather list at the most. */
 export const SGES_MAX = 1024;
 /** Opcodes of a work request. */
-export const WorkOpcode = { Receive: 0, Send: 1, Write: 2, Read: 3 } as const;
+export const WorkOpcode = {
+  Receive: 0,
+  Send: 1,
+  Write: 2,
+  Read: 3,
+  FetchAdd: 4,
+  Swap: 5,
+  CmpSwap: 6,
+  Immediate: 7,
+} as const;
+/** Words of an atomic operation's operands, behind its element: data, mask, compare, compare mask, each low and high. */
+export const ATOMIC_WORDS = 8;
 /** Flags of a work request. */
 export const WorkFlag = { Signalled: 1, Invalidate: 2, Solicited: 4 } as const;
 

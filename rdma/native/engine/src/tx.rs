@@ -404,7 +404,9 @@ impl Tx {
 
     fn entry(work: &SendWork, tag: u32, status: Status) -> Entry {
         let bytes = work.sges.total as u32;
-        Entry { tag, kind: EntryKind::Send, status, slot: work.slot, bytes, detail: 0, aux: work.result }
+        // tells a result of an atomic operation, which may be 0, from none
+        let detail = u32::from(matches!(work.operation, Operation::Atomic(_)));
+        Entry { tag, kind: EntryKind::Send, status, slot: work.slot, bytes, detail, aux: work.result }
     }
 
     /// Reports every unfinished request as flushed (or as what it is to blame for), signalled or not.
