@@ -10,7 +10,7 @@ import { defineProgram, NULL_PROCEDURE, procedure } from "../../rpc/program.ts";
 import type { BulkPlacement } from "../../rpc/transport.ts";
 import * as nfs3 from "./nfs3_procedures.ts";
 import { nfsstat3 } from "./nfs3_status.ts";
-import { DIRECTORY_BYTES_MAX, fattr3, NFS_PROGRAM, NFS_V3 } from "./nfs3_types.ts";
+import { DIRECTORY_BYTES_MAX, fattr3, NFS3_COOKIEVERFSIZE, NFS_PROGRAM, NFS_V3 } from "./nfs3_types.ts";
 
 /** Bytes of a status. */
 const STATUS_BYTES = 4;
@@ -43,9 +43,12 @@ function behindAttributes(between: number): ResultsPlacement {
   };
 }
 
-/** The most bytes that the results of READDIR (`count`) or READDIRPLUS (`maxcount`) take. */
+/**
+ * The most bytes that the results of READDIR (`count`) or READDIRPLUS (`maxcount`) take. The limit is meant for all of the results
+ * (RFC 1813 §3.3.17); Linux counts the entries alone.
+ */
 export function listingResultsBytesMax(count: number): number {
-  return STATUS_BYTES + Math.max(count, ATTRIBUTES_BYTES);
+  return STATUS_BYTES + ATTRIBUTES_BYTES + NFS3_COOKIEVERFSIZE + count;
 }
 
 /** NFSv3 (RFC 1813). What is not idempotent has its replies remembered, so that a repetition gets the same answer. */
