@@ -270,11 +270,26 @@ fn read_some(reader: &mut impl Read, into: &mut [u8]) -> Result<usize> {
 mod tests {
     use super::*;
 
-    fn scratch(name: &str) -> PathBuf {
-        let directory = std::env::temp_dir().join(format!("weft-index-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
-        std::fs::create_dir_all(&directory).unwrap();
-        directory.join("index")
+    /// A directory for one test, removed at its end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let directory = std::env::temp_dir().join(format!("weft-index-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&directory);
+            std::fs::create_dir_all(&directory).unwrap();
+            Self(directory)
+        }
+
+        fn log(&self) -> PathBuf {
+            self.0.join("index")
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 
     const SEVEN: FileId = FileId { id: 70, ino: 7 };
@@ -286,7 +301,8 @@ mod tests {
 
     #[test]
     fn remembers_across_a_restart() {
-        let path = scratch("restart");
+        let scratch = Scratch::new("restart");
+        let path = scratch.log();
         {
             let mut index = Index::open(path.clone()).unwrap();
             index.learn(SEVEN, (1, b"seven"));
@@ -306,7 +322,8 @@ mod tests {
 
     #[test]
     fn is_bounded_in_names_and_history() {
-        let path = scratch("bounds");
+        let scratch = Scratch::new("bounds");
+        let path = scratch.log();
         let mut index = Index::open(path.clone()).unwrap();
         for round in 0..HISTORY_MAX {
             index.learn(SEVEN, (1, format!("name-{round}").as_bytes()));
@@ -324,7 +341,8 @@ mod tests {
 
     #[test]
     fn drops_a_torn_end_at_every_byte() {
-        let path = scratch("torn");
+        let scratch = Scratch::new("torn");
+        let path = scratch.log();
         {
             let mut index = Index::open(path.clone()).unwrap();
             index.learn(SEVEN, (1, b"whole"));
@@ -345,7 +363,8 @@ mod tests {
 
     #[test]
     fn a_damaged_record_ends_the_log() {
-        let path = scratch("damaged");
+        let scratch = Scratch::new("damaged");
+        let path = scratch.log();
         Index::open(path.clone()).unwrap().learn(SEVEN, (1, b"name"));
         let bytes = std::fs::read(&path).unwrap();
         for at in 0..bytes.len() {
@@ -358,7 +377,8 @@ mod tests {
 
     #[test]
     fn a_second_process_is_kept_out() {
-        let path = scratch("lock");
+        let scratch = Scratch::new("lock");
+        let path = scratch.log();
         let _first = Index::open(path.clone()).unwrap();
         assert_eq!(Index::open(path).err(), Some(Errno::BUSY));
     }
