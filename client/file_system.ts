@@ -94,7 +94,7 @@ export class NfsFileSystem implements AsyncDisposable {
   async readFile(path: string, options: Deno.ReadFileOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     return await this.#run(`readfile '${path}'`, path, async (call) => {
       return await readWhole(this.#session, await this.#find(path, call), call);
-    }, options.signal);
+    }, { signal: options.signal });
   }
 
   /** The contents of a file as text, as `Deno.readTextFile`. */
@@ -110,11 +110,12 @@ export class NfsFileSystem implements AsyncDisposable {
   ): Promise<void> {
     const { append = false, create = true, createNew = false, mode, signal } = options;
     const how = { write: true, append, create, createNew, truncate: !append && !createNew, mode };
-    await this.#run(`writefile '${path}'`, path, async (call) => {
-      const node = await this.#open(path, how, call);
+    const operation = `writefile '${path}'`;
+    const node = await this.#run(operation, path, (call) => this.#open(path, how, call), { signal });
+    await this.#run(operation, path, async (call) => {
       if (mode !== undefined) await this.#session.client.setAttributes(node.handle, { mode: mode & 0o7777 }, call);
       await writeWhole(this.#session, node, { data, append }, call);
-    }, signal ?? undefined);
+    }, { signal, isRepeatable: false });
   }
 
   /** Writes text to a file, as `Deno.writeTextFile`. */
@@ -156,9 +157,12 @@ export class NfsFileSystem implements AsyncDisposable {
       const { place, node } = await this.#session.walker.walk(path, { ...call, follow: false });
       if (node === undefined) throw new NfsError(nfsstat3.NFS3ERR_NOENT);
       if (place === undefined) throw new LocalFault("EBUSY");
-      if (node.attributes.type !== ftype3.NF3DIR) await this.#session.client.remove(place, call);
-      else if (options.recursive) await removeTree(this.#session.client, place, node.handle, call);
-      else await this.#session.client.removeDirectory(place, call);
+      const { client, walker } = this.#session;
+      if (node.attributes.type !== ftype3.NF3DIR) return await client.remove(place, call);
+      walker.forget();
+      if (options.recursive) await removeTree(client, place, node.handle, call);
+      else await client.removeDirectory(place, call);
+      walker.forget();
     });
   }
 
@@ -174,6 +178,7 @@ export class NfsFileSystem implements AsyncDisposable {
       const isPlain = attributes.type !== ftype3.NF3DIR;
       if (isPlain && (isDirectoryWanted || old.isDirectoryWanted)) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
       await client.rename({ ...old.place, fileid: attributes.fileid }, place, call);
+      walker.forget();
     });
   }
 
@@ -368,10 +373,21 @@ export class NfsFileSystem implements AsyncDisposable {
     operation: string,
     path: string,
     run: (call: Options & { signal: AbortSignal }) => Promise<T>,
-    signal?: AbortSignal,
+    options: { signal?: AbortSignal | null; isRepeatable?: boolean } = {},
   ): Promise<T> {
+    const { signal, isRepeatable = true } = options;
     checkPath(path, operation);
-    return await asFileErrors(operation, () => run(this.#session.call(signal)));
+    return await asFileErrors(operation, async () => {
+      const call = this.#session.call(signal ?? undefined);
+      try {
+        return await run(call);
+      } catch (error) {
+        // A directory that is remembered was removed by somebody else: look again.
+        const isStale = error instanceof NfsError && error.status === nfsstat3.NFS3ERR_STALE;
+        if (!isStale || !this.#session.walker.forget() || !isRepeatable) throw error;
+        return await run(call);
+      }
+    });
   }
 
   #info(attributes: fattr3): NfsFileInfo {

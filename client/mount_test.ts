@@ -61,6 +61,47 @@ Deno.test("symbolic links on the way to what is mounted are followed", async () 
   assertEquals(await part.readTextFile("f"), "x");
 });
 
+Deno.test("directories that somebody else removes or renames are found out", async () => {
+  const server = new MemoryServer();
+  await using fs = await mount("nfs://s/", { dial: server.dial });
+  await using other = await mount("nfs://s/", { dial: server.dial });
+  await fs.mkdir("a/b", { recursive: true });
+  await fs.writeTextFile("a/b/f", "first");
+  await other.remove("a", { recursive: true });
+  await assertRejects(() => fs.readTextFile("a/b/f"), Deno.errors.NotFound);
+  await other.mkdir("a/b", { recursive: true });
+  await other.writeTextFile("a/b/f", "second");
+  assertEquals(await fs.readTextFile("a/b/f"), "second");
+  await other.remove("a/b", { recursive: true });
+  await other.mkdir("a/b");
+  await fs.writeFile("a/b/g", ReadableStream.from([bytes(10)]));
+  assertEquals((await other.stat("a/b/g")).size, 10);
+  // What we do ourselves counts at once.
+  await fs.rename("a/b", "a/c");
+  await fs.mkdir("a/b");
+  await fs.writeTextFile("a/b/g", "new");
+  assertEquals((await fs.stat("a/c/g")).size, 10);
+  assertEquals(await fs.readTextFile("a/b/g"), "new");
+  // A renamed directory of somebody else's is noticed after a second.
+  await other.rename("a/b", "a/d");
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  await assertRejects(() => fs.readTextFile("a/b/g"), Deno.errors.NotFound);
+});
+
+Deno.test("a path costs one LOOKUP for what was there a moment ago", async () => {
+  const server = new MemoryServer();
+  await using fs = await mount("nfs://s/", { dial: server.dial });
+  await fs.mkdir("a/b/c/d", { recursive: true });
+  await fs.stat("a/b/c/d");
+  let calls = 0;
+  server.onCall = () => {
+    calls++;
+    return true;
+  };
+  await fs.stat("a/b/c/d");
+  assertEquals(calls, 1);
+});
+
 Deno.test("names that are not UTF-8 round trip", async () => {
   const server = new MemoryServer();
   await using fs = await mount("nfs://s/", { dial: server.dial });

@@ -26,9 +26,10 @@ export const cat = defineCommand({
       if (target === undefined) continue;
       const fs = target.files.api;
       const buffers = Array.from({ length: READS_AHEAD }, () => fs.allocate(PIECE_BYTES));
+      let reads: Promise<number | null>[] = [];
       try {
         using file = await fs.open(target.path);
-        const reads = buffers.map(({ bytes }, at) => file.readAt(bytes, at * PIECE_BYTES));
+        reads = buffers.map(({ bytes }, at) => file.readAt(bytes, at * PIECE_BYTES));
         // A read that fails behind the end of the output is nobody's any more.
         for (const read of reads) read.catch(() => {});
         for (let at = 0;; at++) {
@@ -41,11 +42,11 @@ export const cat = defineCommand({
           next.catch(() => {});
           reads[at % READS_AHEAD] = next;
         }
-        await Promise.allSettled(reads);
       } catch (error) {
         if (error instanceof Deno.errors.BrokenPipe) throw error;
         context.fail(target.display, error);
       } finally {
+        await Promise.allSettled(reads); // until then the memory is theirs
         for (const buffer of buffers) buffer.release();
       }
     }

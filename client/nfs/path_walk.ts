@@ -13,6 +13,13 @@ import type { NfsClient, Node, Options, Place } from "./nfs_client.ts";
 
 /** Symbolic links followed in one path (as MAXSYMLINKS of Linux). */
 export const LINKS_MAX = 40;
+/**
+ * For how long a directory on the way is taken to be where it was. Changes of our own count at once; somebody else's renaming of
+ * a directory may go unnoticed for this long. Files, links, and what is missing are never taken from memory.
+ */
+const REMEMBERED_MS = 1000;
+/** Directories remembered at most. */
+const REMEMBERED_MAX = 4096;
 
 /** Where a path leads. */
 export interface Resolved {
@@ -35,12 +42,15 @@ export interface WalkOptions extends Options {
 interface Step {
   name: string;
   node: Node;
+  /** Real path of this directory, by which it is remembered. */
+  path: string;
 }
 
 /** Walks paths below one root. */
 export class PathWalker {
   readonly #client: NfsClient;
   readonly #root: Node;
+  readonly #remembered = new Map<string, { node: Node; untilMs: number }>();
 
   constructor(client: NfsClient, root: Node) {
     this.#client = client;
@@ -66,7 +76,9 @@ export class PathWalker {
       }
       const place = { directory: top().handle, name: encodeName(name) };
       const isLast = rest.length === 0;
-      const node = await this.#find(place, isLast, options);
+      const here = `${steps.at(-1)?.path ?? ""}/${name}`;
+      const remembered = isLast ? undefined : this.#recall(here);
+      const node = remembered ?? await this.#find(place, isLast, options);
       if (node === undefined) return { path: [...steps.map((step) => step.name), name], place, isDirectoryWanted };
       if (node.attributes.type === ftype3.NF3LNK && (!isLast || options.follow || isDirectoryWanted)) {
         if (++links > LINKS_MAX) throw new LocalFault("ELOOP");
@@ -79,7 +91,8 @@ export class PathWalker {
       }
       const isDirectory = node.attributes.type === ftype3.NF3DIR;
       if (!isDirectory && (!isLast || isDirectoryWanted)) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
-      steps.push({ name, node });
+      if (isDirectory && remembered === undefined) this.#remember(here, node);
+      steps.push({ name, node, path: here });
     }
     const last = steps.at(-1);
     const directory = steps.at(-2)?.node ?? this.#root;
@@ -115,6 +128,23 @@ export class PathWalker {
     const { node } = await this.walk(path, options);
     if (node === undefined) throw new NfsError(nfsstat3.NFS3ERR_NOENT);
     return node;
+  }
+
+  /** To be called when a directory was renamed or removed. True where something was remembered. */
+  forget(): boolean {
+    const isAny = this.#remembered.size > 0;
+    this.#remembered.clear();
+    return isAny;
+  }
+
+  #recall(path: string): Node | undefined {
+    const found = this.#remembered.get(path);
+    return found !== undefined && performance.now() < found.untilMs ? found.node : undefined;
+  }
+
+  #remember(path: string, node: Node): void {
+    if (this.#remembered.size >= REMEMBERED_MAX) this.#remembered.clear();
+    this.#remembered.set(path, { node, untilMs: performance.now() + REMEMBERED_MS });
   }
 
   async #find(place: Place, isLast: boolean, options: Options): Promise<Node | undefined> {
