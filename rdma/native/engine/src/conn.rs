@@ -643,8 +643,8 @@ impl Conn {
         }
         inner.cause = status;
         inner.detail = detail;
-        let open = matches!(inner.phase, Phase::Open | Phase::Draining) && !inner.stream;
-        if let (true, Some(terminate)) = (open, terminate) {
+        if let Some(terminate) = terminate {
+            // streams, and connections on which no FPDU may be sent yet, have none
             if inner.tx.terminate(&terminate.emit()) {
                 inner.phase = Phase::Ending;
                 inner.deadline = Some(Instant::now() + ENDING_TIMEOUT);

@@ -1,0 +1,242 @@
+/**
+ * What a hostile peer meets: a device with memory of every kind, a connection that goes on transferring meanwhile, and a count of what there was before.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+import {
+  fill,
+  type Guarded,
+  guarded,
+  openDescriptors,
+  same,
+  until,
+  whole,
+  within,
+} from "../../../rdma/_testing/pair.ts";
+import {
+  Access,
+  Device,
+  type Listener,
+  type MemoryRegion,
+  type ProtectionDomain,
+  type QueuePair,
+  type RdmaError,
+  type StartupOptions,
+  type WorkCompletion,
+} from "../../../rdma/mod.ts";
+
+/** Length of every region that a peer is told of. */
+export const REGION_BYTES = 4096;
+/** Length of every receive that is posted. */
+export const RECEIVE_BYTES = 256;
+
+/** A connection that the device accepted. */
+export interface Victim {
+  qp: QueuePair;
+  /** Completions of its receives. */
+  received: WorkCompletion[];
+  /** Memory of its receives. */
+  inbox: Guarded[];
+}
+
+/** How the next connection is to be accepted. */
+export interface AcceptOptions extends Partial<StartupOptions> {
+  /** How many receives to post. */
+  receives?: number;
+}
+
+/** A device under attack. */
+export class Scene implements AsyncDisposable {
+  /** The device. */
+  readonly device: Device = Device.open();
+  /** The domain of every connection. */
+  readonly pd: ProtectionDomain = this.device.allocateProtectionDomain();
+  /** A domain of which no connection is. */
+  readonly otherPd: ProtectionDomain = this.device.allocateProtectionDomain();
+  /** Memory that a peer may read and write. */
+  readonly open: Guarded = this.#memory(this.pd, Access.RemoteRead | Access.RemoteWrite);
+  /** Memory that a peer may only read. */
+  readonly readable: Guarded = this.#memory(this.pd, Access.RemoteRead);
+  /** Memory that a peer may only write. */
+  readonly writable: Guarded = this.#memory(this.pd, Access.RemoteWrite);
+  /** Memory that is not a peer's business. */
+  readonly local: Guarded = this.#memory(this.pd, Access.LocalOnly);
+  /** Memory of the other domain. */
+  readonly foreign: Guarded = this.#memory(this.otherPd, Access.RemoteRead | Access.RemoteWrite);
+  /** The listener that is attacked. */
+  readonly listener: Listener;
+  /** Plain TCP connections that came. */
+  streams = 0;
+  #accept: AcceptOptions = {};
+  #victims: Victim[] = [];
+  #waiting: ((victim: Victim) => void)[] = [];
+  #canary: Canary | undefined;
+  #before: { descriptors: number; regions: number } | undefined;
+
+  private constructor() {
+    this.listener = this.device.listen({
+      port: 0,
+      onRequest: (request) => {
+        const { receives = 0, ...options } = this.#accept;
+        const received: WorkCompletion[] = [];
+        const inbox = Array.from({ length: receives }, () => guarded(this.pd, RECEIVE_BYTES));
+        const onReady = (qp: QueuePair) => {
+          for (const { region } of inbox) qp.postRecv(whole(region), (done) => received.push(done));
+          const victim = { qp, received, inbox };
+          const take = this.#waiting.shift();
+          if (take === undefined) this.#victims.push(victim);
+          else take(victim);
+        };
+        void request.accept({ pd: this.pd, crc: false, ...options, onReady });
+      },
+      onStream: (stream) => {
+        this.streams++;
+        stream.abort();
+      },
+    });
+  }
+
+  #memory(pd: ProtectionDomain, access: number): Guarded {
+    const memory = guarded(pd, REGION_BYTES, access);
+    fill(memory.region.bytes, access + 1);
+    return memory;
+  }
+
+  /** Sets everything up; the canary sings from now on. */
+  static async open(): Promise<Scene> {
+    const scene = new Scene();
+    scene.#canary = await Canary.start(scene);
+    scene.#before = { descriptors: openDescriptors(), regions: scene.device.counters().regions };
+    return scene;
+  }
+
+  /** Where to attack. */
+  get port(): number {
+    return this.listener.port;
+  }
+
+  /** How connections are accepted from now on. */
+  accept(options: AcceptOptions): void {
+    this.#accept = options;
+  }
+
+  /** The next connection that was accepted. */
+  victim(): Promise<Victim> {
+    const victim = this.#victims.shift();
+    if (victim !== undefined) return Promise.resolve(victim);
+    return within(new Promise((resolve) => this.#waiting.push(resolve)));
+  }
+
+  /** Connections that were accepted and not asked for. */
+  takeVictims(): Victim[] {
+    return this.#victims.splice(0);
+  }
+
+  /** Why a connection ended; its receives must have been flushed, and their memory given back. */
+  async outcome(victim: Victim): Promise<RdmaError | undefined> {
+    const error = await within(victim.qp.closed);
+    const { received, inbox } = victim;
+    assertEquals(received.length, inbox.length, "every receive has completed");
+    for (const memory of inbox) {
+      memory.check();
+      memory.region.deregister();
+    }
+    return error;
+  }
+
+  /** Every region with its owner's bytes in it. */
+  contents(): Uint8Array[] {
+    return this.#all().map(({ region }) => region.bytes.slice());
+  }
+
+  #all(): Guarded[] {
+    return [this.open, this.readable, this.writable, this.local, this.foreign];
+  }
+
+  /** Throws where memory was changed, or guard bytes were. `writes`: peers may have written what they may write. */
+  checkMemory(before: Uint8Array[], writes = false): void {
+    this.#all().forEach((memory, i) => {
+      memory.check();
+      const mayWrite = memory === this.open || memory === this.writable;
+      if (writes && mayWrite) return;
+      assert(same(memory.region.bytes, before[i]), `region ${i} was changed`);
+    });
+  }
+
+  /** Ends the scene: the canary must be well, and nothing may be left over. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      for (const { qp } of this.takeVictims()) qp.abort();
+      const { descriptors, regions } = this.#before!;
+      await until(() => openDescriptors() <= descriptors, 3000).catch(() => {
+        throw new Error(`${openDescriptors()} descriptors are open, ${descriptors} were`);
+      });
+      assertEquals(this.device.counters().regions, regions, "regions");
+      assertEquals(this.device.counters().bytesStagedLarge, 0);
+      for (const memory of this.#all()) memory.check();
+      await this.#canary!.stop();
+    } finally {
+      await this.device.close();
+    }
+  }
+}
+
+/** A well-behaved connection to the device under attack, which never stops transferring and looking at what came of it. */
+class Canary {
+  #stopped = false;
+  #rounds = 0;
+  readonly #client: Device;
+  readonly #song: Promise<void>;
+
+  private constructor(client: Device, song: (canary: Canary) => Promise<void>) {
+    this.#client = client;
+    this.#song = song(this);
+    // whoever stops it is told
+    this.#song.catch(() => {});
+  }
+
+  static async start(scene: Scene): Promise<Canary> {
+    const { device, pd } = scene;
+    const accepted = Promise.withResolvers<QueuePair>();
+    const listener = device.listen({ port: 0, onRequest: (request) => accepted.resolve(request.accept({ pd })) });
+    const client = Device.open();
+    const clientPd = client.allocateProtectionDomain();
+    const qp = await client.connect({ hostname: "127.0.0.1", port: listener.port, pd: clientPd, crc: true });
+    const server = await accepted.promise;
+    await listener.close();
+    const target = pd.allocate(20_000, Access.RemoteRead | Access.RemoteWrite);
+    const source = clientPd.allocate(20_000);
+    const back = clientPd.allocate(20_000);
+    const inbox = pd.allocate(100);
+    return new Canary(client, async (canary) => {
+      while (!canary.#stopped) {
+        await canary.#sing(qp, server, { source, target, back, inbox });
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    });
+  }
+
+  async #sing(qp: QueuePair, server: QueuePair, memory: Record<"source" | "target" | "back" | "inbox", MemoryRegion>) {
+    const { source, target, back, inbox } = memory;
+    fill(source.bytes, ++this.#rounds);
+    await within(
+      Promise.all([
+        server.recv(whole(inbox)),
+        qp.write(whole(source), target),
+        qp.read(whole(back), target),
+        qp.send([{ region: source, offset: 0, length: 100 }]),
+      ]),
+      10_000,
+    );
+    assert(same(source.bytes, target.bytes) && same(source.bytes, back.bytes), `canary, round ${this.#rounds}`);
+    assert(same(source.bytes.subarray(0, 100), inbox.bytes), `canary, round ${this.#rounds}`);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#song;
+    assert(this.#rounds > 0, "the canary did not sing");
+    await this.#client.close();
+  }
+}
