@@ -93,8 +93,8 @@ Deno.test("sizes: fixed results take exactly their bound", () => {
     status: nfsstat3.NFS3_OK,
     value: { file_wcc: wcc, count: 1, committed: nfs3.stable_how.UNSTABLE, verf: new Uint8Array(8) },
   });
-  assertEquals(listingResultsBytesMax(4096), 4100);
-  assertEquals(listingResultsBytesMax(0), 92);
+  assertEquals(listingResultsBytesMax(4096), 4 + 88 + 8 + 4096);
+  assertEquals(listingResultsBytesMax(0), 4 + 88 + 8);
 });
 
 Deno.test("unions: results are told apart by their status; arms that are not there are refused", () => {
