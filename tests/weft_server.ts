@@ -58,9 +58,13 @@ export class WeftServer implements AsyncDisposable {
     }).spawn();
   }
 
-  /** How many descriptors it has open. */
+  /** How many descriptors it has open, its cache of exported files not counted. */
   async descriptors(): Promise<number> {
-    return (await Array.fromAsync(Deno.readDir(`/proc/${this.process.pid}/fd`))).length;
+    const directory = `/proc/${this.process.pid}/fd`;
+    const targets = await Array.fromAsync(Deno.readDir(directory), ({ name }) => {
+      return Deno.readLink(`${directory}/${name}`).catch(() => undefined); // closed meanwhile
+    });
+    return targets.filter((target) => target !== undefined && !target.startsWith(this.directory)).length;
   }
 
   /** Asks it to drain and end, as Ctrl-C does. */
