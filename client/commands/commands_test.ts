@@ -308,6 +308,10 @@ Deno.test("cp: what goes wrong", async () => {
     ["cp nfs://s/f nfs://s/d nfs://s/f", "target 'nfs://s/f': Not a directory"],
     ["cp -r nfs://s/d nfs://s/d/e", "cannot copy a directory, 'nfs://s/d', into itself, 'nfs://s/d/e'"],
     ["cp -r nfs://s/d ~/f", "cannot overwrite non-directory '~/f' with directory 'nfs://s/d'"],
+    ["cp nfs://s/f nfs://s/new/", "cannot create regular file 'nfs://s/new/': Not a directory"],
+    ["cp nfs://s/f ~/new/", "cannot create regular file '~/new/': Not a directory"],
+    ["cp -r nfs://s/d nfs://s/no/e", "cannot create directory 'nfs://s/no/e': No such file or directory"],
+    ["cp nfs://s/f/ ~/x", "cannot stat 'nfs://s/f/': Not a directory"],
     ["cp -T nfs://s/f ~/d", "cannot overwrite directory '~/d' with non-directory 'nfs://s/f'"],
   ];
   for (const [line, message] of cases) assertEquals(await world.run(line), failed(`weft cp: ${message}`), line);
@@ -324,6 +328,32 @@ Deno.test("cp: what goes wrong", async () => {
       line,
     );
   }
+});
+
+Deno.test("cp to a full disk, and to a read-only export", async () => {
+  await using world = await World.create({ bytesMax: 1 << 20, transferBytesMax: 65536 });
+  await Deno.writeFile(`${world.local}/big`, new Uint8Array(3 << 20).fill(1));
+  assertEquals(
+    await world.run("cp ~/big nfs://s/big"),
+    failed("weft cp: error copying '~/big' to 'nfs://s/big': No space left on device"),
+  );
+  // What fitted is whole as far as it goes.
+  const left = await world.fs.readFile("big");
+  assertEquals(left, new Uint8Array(left.byteLength).fill(1));
+  await using locked = await World.create({ readOnly: true });
+  await Deno.writeTextFile(`${locked.local}/f`, "x");
+  await Deno.mkdir(`${locked.local}/d`);
+  assertEquals(
+    await locked.run("cp -r ~/f ~/d nfs://s/"),
+    failed(
+      "weft cp: cannot create regular file 'nfs://s/f': Read-only file system\n" +
+        "weft cp: cannot create directory 'nfs://s/d': Read-only file system",
+    ),
+  );
+  assertEquals(
+    await locked.run("rm -f nfs://s/"),
+    failed("weft rm: refusing to remove the root of what is exported: 'nfs://s/'"),
+  );
 });
 
 Deno.test("cp -n, -f", async () => {

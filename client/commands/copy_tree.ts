@@ -267,6 +267,10 @@ export class TreeCopier {
   }
 
   async #openDestination(destination: Target, info: Deno.FileInfo, start: number): Promise<CopyEnd | undefined> {
+    if (destination.path.endsWith("/")) {
+      this.#context.fail(`cannot create regular file ${quote(destination.display)}: Not a directory`);
+      return undefined;
+    }
     const mode = (info.mode ?? 0o666) & 0o777;
     const how = { write: true, create: true, truncate: start === 0, mode };
     try {
