@@ -11,6 +11,7 @@ import { nfs3Service } from "./nfs/nfs3_service.ts";
 
 /** Choices for a dispatcher. */
 export interface DispatcherOptions {
+  /** What is served, on which terms. */
   export: Export;
   /** The most bytes that one READ or WRITE moves; 1 MiB, which is also the limit, if absent. */
   transferBytesMax?: number;

@@ -8,6 +8,7 @@ import type { Credentials, FileSystem } from "../storage/backend/file_system.ts"
 
 /** Whom nobody in particular is taken for, by custom: "nobody" and "nogroup". */
 export const ANONYMOUS_UID = 65534;
+/** The group of nobody in particular. */
 export const ANONYMOUS_GID = 65534;
 /** `(uid_t) -1`, which system calls take for "nobody named". No caller may be it. */
 const NO_ID = 0xffffffff;
@@ -16,6 +17,7 @@ const NO_ID = 0xffffffff;
 export interface ExportOptions {
   /** What clients mount: "/" if absent. Begins with "/" and does not end with one unless it is that alone. */
   path?: string;
+  /** What is served. */
   fileSystem: FileSystem;
   /** Refuse every change with NFS3ERR_ROFS. */
   readOnly?: boolean;
@@ -27,12 +29,17 @@ export interface ExportOptions {
 
 /** A file system and the terms on which it is served. */
 export class Export {
+  /** What clients mount. */
   readonly path: string;
+  /** What is served. */
   readonly fileSystem: FileSystem;
+  /** Whether every change is refused. */
   readonly readOnly: boolean;
+  /** Whether uid 0 and gid 0 are taken for the anonymous ones. */
   readonly rootSquash: boolean;
   readonly #anonymous: Credentials;
 
+  /** Throws `TypeError` for a path that is none. */
   constructor(options: ExportOptions) {
     this.path = options.path ?? "/";
     if (!/^\/$|^(\/[^/\0]+)+$/.test(this.path)) throw new TypeError(`${this.path} is not a path for an export`);

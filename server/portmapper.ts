@@ -29,6 +29,7 @@ export const PMAP = defineProgram({
 
 /** What went wrong in asking the portmapper. */
 export class PortmapperError extends Error {
+  /** "PortmapperError". */
   override readonly name = "PortmapperError";
 }
 

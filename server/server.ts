@@ -50,8 +50,11 @@ export interface ServeOptions extends Omit<ExportOptions, "fileSystem"> {
 
 /** A running server. */
 export class NfsServer implements AsyncDisposable {
+  /** The address listened on. */
   readonly hostname: string;
+  /** The port. */
   readonly port: number;
+  /** What is served, on which terms. */
   readonly export: Export;
   /** Resolves when the server has been closed. */
   readonly finished: Promise<void>;

@@ -16,7 +16,9 @@ export type FileHandle = Uint8Array;
 
 /** Whose rights an operation is carried out with. */
 export interface Credentials {
+  /** User. */
   uid: number;
+  /** Group. */
   gid: number;
   /** Supplementary groups. */
   gids: readonly number[];
@@ -24,7 +26,9 @@ export interface Credentials {
 
 /** Seconds and nanoseconds since 1970-01-01 UTC. */
 export interface Timespec {
+  /** Whole seconds; negative before 1970. */
   seconds: bigint;
+  /** 0 to 999 999 999, behind the seconds. */
   nanoseconds: number;
 }
 
@@ -38,47 +42,70 @@ export const FileType = {
   Socket: 6,
   Fifo: 7,
 } as const;
+/** One of the kinds of file. */
 export type FileType = typeof FileType[keyof typeof FileType];
 
 /** What `stat` tells. */
 export interface FileAttributes {
+  /** What kind of file it is. */
   type: FileType;
   /** Permission bits, 0o7777. */
   mode: number;
+  /** Names that it has. */
   nlink: number;
+  /** Owner. */
   uid: number;
+  /** Group. */
   gid: number;
+  /** Length, bytes. */
   size: bigint;
   /** Bytes of storage in use; less than `size` for a sparse file. */
   used: bigint;
+  /** Of a device: its major number; else 0. */
   rdevMajor: number;
+  /** Of a device: its minor number; else 0. */
   rdevMinor: number;
+  /** Tells file systems apart. */
   fsid: bigint;
+  /** Tells the files of a file system apart: the inode number. */
   fileid: bigint;
+  /** When it was last read. */
   atime: Timespec;
+  /** When its contents last changed. */
   mtime: Timespec;
+  /** When its attributes last changed. */
   ctime: Timespec;
 }
 
 /** What to change; an absent field stays as it is. `"now"`: the server's clock. */
 export interface AttributeChanges {
+  /** Permission bits, 0o7777. */
   mode?: number;
+  /** Owner. */
   uid?: number;
+  /** Group. */
   gid?: number;
+  /** Length, bytes: cut, or made longer by a hole. */
   size?: bigint;
+  /** When it was last read. */
   atime?: Timespec | "now";
+  /** When its contents last changed. */
   mtime?: Timespec | "now";
 }
 
 /** A file found or made. */
 export interface Entry {
+  /** Names it from now on. */
   handle: FileHandle;
+  /** Its attributes at that moment. */
   attributes: FileAttributes;
 }
 
 /** One name in a directory. */
 export interface DirectoryEntry {
+  /** The name, "." and ".." among them. */
   name: Uint8Array;
+  /** Of the file that it names. */
   fileid: bigint;
   /** Position behind this entry, to resume at. */
   cookie: bigint;
@@ -91,6 +118,7 @@ export const Access = { Read: 0x01, Lookup: 0x02, Modify: 0x04, Extend: 0x08, De
 
 /** How far written data must have come before `write` returns: `stable_how` (RFC 1813 §3.3.7). */
 export const Stability = { Unstable: 0, DataSync: 1, FileSync: 2 } as const;
+/** One of the stabilities. */
 export type Stability = typeof Stability[keyof typeof Stability];
 
 /** How `create` treats a name that exists: `createmode3` (RFC 1813 §3.3.8). */
@@ -101,18 +129,27 @@ export type CreateMode =
 
 /** Capacity in bytes and files. */
 export interface FileSystemStatus {
+  /** Size of the file system. */
   totalBytes: bigint;
+  /** Free space. */
   freeBytes: bigint;
+  /** Free space that is the caller's to use. */
   availableBytes: bigint;
+  /** Files that there is room for. */
   totalFiles: bigint;
+  /** Files that there is still room for. */
   freeFiles: bigint;
+  /** Files that there is still room for, of the caller's. */
   availableFiles: bigint;
 }
 
 /** What a backend can do, for FSINFO and PATHCONF. */
 export interface FileSystemLimits {
+  /** Names that a file may have. */
   linkMax: number;
+  /** The longest name, bytes. */
   nameBytesMax: number;
+  /** The longest file, bytes; below 2^63. */
   fileBytesMax: bigint;
   /** Granularity of times, nanoseconds. */
   timeDeltaNanoseconds: number;
@@ -120,7 +157,10 @@ export interface FileSystemLimits {
 
 /** A system error: `code` is the errno's name ("ENOENT", "ESTALE", "EACCES", …). */
 export class FsError extends Error {
+  /** "FsError". */
   override readonly name = "FsError";
+
+  /** `code`: the errno's name. */
   constructor(readonly code: string, message?: string, options?: ErrorOptions) {
     super(message ?? code, options);
   }
@@ -130,20 +170,23 @@ export class FsError extends Error {
 export interface FileSystem extends AsyncDisposable {
   /** The root directory's handle. */
   readonly root: FileHandle;
+  /** What it can do. */
   readonly limits: FileSystemLimits;
 
+  /** The file's attributes now. */
   getAttributes(file: FileHandle, as: Credentials): MaybePromise<FileAttributes>;
-  /** `guard`: the ctime that the file must have (EAGAIN where it differs: NFS3ERR_NOT_SYNC). */
+  /** Changes attributes, all or none. `guard`: the ctime that the file must have (EAGAIN where it differs: NFS3ERR_NOT_SYNC). */
   setAttributes(
     file: FileHandle,
     changes: AttributeChanges,
     as: Credentials,
     guard?: Timespec,
   ): MaybePromise<FileAttributes>;
-  /** "." and ".." are allowed here; ".." of the root is the root. */
+  /** Finds a name. "." and ".." are allowed here; ".." of the root is the root. */
   lookup(directory: FileHandle, name: Uint8Array, as: Credentials): MaybePromise<Entry>;
   /** Returns those of the asked `Access` bits that are granted. */
   access(file: FileHandle, bits: number, as: Credentials): MaybePromise<number>;
+  /** The path that a symbolic link holds. */
   readLink(file: FileHandle, as: Credentials): MaybePromise<Uint8Array>;
   /** Reads up to `into.byteLength` bytes at `offset`, straight into `into`, which must stay untouched until the result is there. */
   read(
@@ -160,13 +203,16 @@ export interface FileSystem extends AsyncDisposable {
     stability: Stability,
     as: Credentials,
   ): MaybePromise<{ bytesWritten: number; committed: Stability }>;
+  /** Makes a regular file, or takes the one that is there, as `mode` says. */
   create(directory: FileHandle, name: Uint8Array, mode: CreateMode, as: Credentials): MaybePromise<Entry>;
+  /** Makes a directory. */
   makeDirectory(
     directory: FileHandle,
     name: Uint8Array,
     changes: AttributeChanges,
     as: Credentials,
   ): MaybePromise<Entry>;
+  /** Makes a symbolic link that holds `target`, which is not looked at. */
   symlink(
     directory: FileHandle,
     name: Uint8Array,
@@ -174,6 +220,7 @@ export interface FileSystem extends AsyncDisposable {
     changes: AttributeChanges,
     as: Credentials,
   ): MaybePromise<Entry>;
+  /** Makes a device, socket or pipe. */
   makeNode(
     directory: FileHandle,
     name: Uint8Array,
@@ -183,12 +230,15 @@ export interface FileSystem extends AsyncDisposable {
   ): MaybePromise<Entry>;
   /** Removes a name that is not a directory. */
   remove(directory: FileHandle, name: Uint8Array, as: Credentials): MaybePromise<void>;
+  /** Removes a directory, which must be empty. */
   removeDirectory(directory: FileHandle, name: Uint8Array, as: Credentials): MaybePromise<void>;
+  /** Moves a name; what had the new one before is replaced where POSIX has it so. */
   rename(
     from: { directory: FileHandle; name: Uint8Array },
     to: { directory: FileHandle; name: Uint8Array },
     as: Credentials,
   ): MaybePromise<void>;
+  /** Gives a file another name; returns its attributes behind that. */
   link(file: FileHandle, directory: FileHandle, name: Uint8Array, as: Credentials): MaybePromise<FileAttributes>;
   /**
    * Entries behind `cookie` (0: from the start, "." and ".." included), at most `entriesMax`. `attributes`: look each one up (READDIRPLUS).
@@ -199,6 +249,7 @@ export interface FileSystem extends AsyncDisposable {
     options: { cookie: bigint; entriesMax: number; attributes: boolean },
     as: Credentials,
   ): MaybePromise<{ entries: DirectoryEntry[]; eof: boolean }>;
+  /** How full the file system is. */
   status(file: FileHandle, as: Credentials): MaybePromise<FileSystemStatus>;
   /** Returns when everything written to the range is on stable storage. */
   commit(file: FileHandle, offset: bigint, lengthBytes: number, as: Credentials): MaybePromise<void>;

@@ -80,7 +80,9 @@ export interface MemoryFileSystemOptions {
 
 /** A file system whose files live in this process and end with it. */
 export class MemoryFileSystem implements FileSystem {
+  /** The root directory's handle. */
   readonly root: FileHandle;
+  /** What it can do. */
   readonly limits: FileSystemLimits = {
     linkMax: 32000,
     nameBytesMax: 255,
@@ -96,6 +98,7 @@ export class MemoryFileSystem implements FileSystem {
   #nextFileid = 2n;
   #lastNanoseconds = 0n;
 
+  /** An empty file system. */
   constructor(options: MemoryFileSystemOptions = {}) {
     this.#blocksMax = Math.ceil((options.bytesMax ?? 2 ** 30) / BLOCK_BYTES);
     this.#filesMax = options.filesMax ?? 1_000_000;
@@ -108,10 +111,12 @@ export class MemoryFileSystem implements FileSystem {
     this.root = this.#handle(this.#root);
   }
 
+  /** The file's attributes now. Everybody may ask. */
   getAttributes(file: FileHandle, _as: Credentials): FileAttributes {
     return this.#attributes(this.#node(file));
   }
 
+  /** Changes attributes, all or none. */
   setAttributes(file: FileHandle, changes: AttributeChanges, as: Credentials, guard?: Timespec): FileAttributes {
     const node = this.#node(file);
     if (guard && (guard.seconds !== node.ctime.seconds || guard.nanoseconds !== node.ctime.nanoseconds)) {
@@ -122,6 +127,7 @@ export class MemoryFileSystem implements FileSystem {
     return this.#attributes(node);
   }
 
+  /** Finds a name. */
   lookup(directory: FileHandle, name: Uint8Array, as: Credentials): Entry {
     const node = this.#node(directory);
     const { parent } = directoryOf(node);
@@ -132,6 +138,7 @@ export class MemoryFileSystem implements FileSystem {
     return this.#entry(this.#child(node, name));
   }
 
+  /** Which of the asked rights are granted, by mode alone. */
   access(file: FileHandle, bits: number, as: Credentials): number {
     const node = this.#node(file);
     const granted = grantedBits(node, as, { directory: node.isDirectory });
@@ -148,12 +155,14 @@ export class MemoryFileSystem implements FileSystem {
     return allowed & bits;
   }
 
+  /** The path that a symbolic link holds. */
   readLink(file: FileHandle, _as: Credentials): Uint8Array {
     const { contents } = this.#node(file);
     if (contents.type !== FileType.Symlink) throw new FsError("EINVAL", "not a symbolic link");
     return contents.target.slice();
   }
 
+  /** Copies contents to `into`. */
   read(file: FileHandle, offset: bigint, into: Uint8Array, as: Credentials): { bytesRead: number; eof: boolean } {
     const node = this.#node(file);
     const data = dataOf(node);
@@ -164,6 +173,7 @@ export class MemoryFileSystem implements FileSystem {
     return { bytesRead, eof: Number(offset) + bytesRead >= data.length };
   }
 
+  /** Copies the pieces into the file. What it wrote is as stable as memory is. */
   write(
     file: FileHandle,
     offset: bigint,
@@ -192,6 +202,7 @@ export class MemoryFileSystem implements FileSystem {
     return { bytesWritten, committed: stability };
   }
 
+  /** Makes a regular file, or takes the one that is there, as `mode` says. */
   create(directory: FileHandle, name: Uint8Array, mode: CreateMode, as: Credentials): Entry {
     const parent = this.#node(directory);
     const table = directoryOf(parent).directory;
@@ -205,6 +216,7 @@ export class MemoryFileSystem implements FileSystem {
     return this.#make(parent, name, { type: FileType.Regular, data }, changes, as);
   }
 
+  /** Makes a directory. */
   makeDirectory(directory: FileHandle, name: Uint8Array, changes: AttributeChanges, as: Credentials): Entry {
     const parent = this.#node(directory);
     if (parent.nlink >= this.limits.linkMax) throw new FsError("EMLINK");
@@ -214,6 +226,7 @@ export class MemoryFileSystem implements FileSystem {
     return made;
   }
 
+  /** Makes a symbolic link. */
   symlink(
     directory: FileHandle,
     name: Uint8Array,
@@ -229,6 +242,7 @@ export class MemoryFileSystem implements FileSystem {
     return this.#make(this.#node(directory), name, contents, { ...changes, mode: undefined }, as);
   }
 
+  /** Makes a device, which only stands there, a socket or a pipe. */
   makeNode(
     directory: FileHandle,
     name: Uint8Array,
@@ -250,6 +264,7 @@ export class MemoryFileSystem implements FileSystem {
     }
   }
 
+  /** Removes a name that is not a directory. */
   remove(directory: FileHandle, name: Uint8Array, as: Credentials): void {
     const parent = this.#node(directory);
     const node = this.#removable(parent, name, as);
@@ -257,6 +272,7 @@ export class MemoryFileSystem implements FileSystem {
     this.#unlink(parent, name, node);
   }
 
+  /** Removes an empty directory. */
   removeDirectory(directory: FileHandle, name: Uint8Array, as: Credentials): void {
     const parent = this.#node(directory);
     const node = this.#removable(parent, name, as);
@@ -264,6 +280,7 @@ export class MemoryFileSystem implements FileSystem {
     this.#unlink(parent, name, node);
   }
 
+  /** Moves a name. */
   rename(
     from: { directory: FileHandle; name: Uint8Array },
     to: { directory: FileHandle; name: Uint8Array },
@@ -303,6 +320,7 @@ export class MemoryFileSystem implements FileSystem {
     moved.ctime = now;
   }
 
+  /** Gives a file another name. */
   link(file: FileHandle, directory: FileHandle, name: Uint8Array, as: Credentials): FileAttributes {
     const node = this.#node(file);
     const parent = this.#node(directory);
@@ -317,6 +335,7 @@ export class MemoryFileSystem implements FileSystem {
     return this.#attributes(node);
   }
 
+  /** Entries behind a cookie. */
   readDirectory(
     directory: FileHandle,
     options: { cookie: bigint; entriesMax: number; attributes: boolean },
@@ -344,6 +363,7 @@ export class MemoryFileSystem implements FileSystem {
     return { entries, eof: rest.eof && !dotsMissing };
   }
 
+  /** How full it is. */
   status(file: FileHandle, _as: Credentials): FileSystemStatus {
     this.#node(file);
     const free = BigInt(this.#blocksMax - this.#blocksUsed) * BigInt(BLOCK_BYTES);
@@ -358,6 +378,7 @@ export class MemoryFileSystem implements FileSystem {
     };
   }
 
+  /** Checks that it may, and has nothing to do. */
   commit(file: FileHandle, _offset: bigint, _lengthBytes: number, as: Credentials): void {
     const node = this.#node(file);
     dataOf(node);

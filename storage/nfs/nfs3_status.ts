@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { enumeration, type Infer } from "../../rpc/xdr/mod.ts";
+import { enumeration, type Infer, type XdrEnum } from "../../rpc/xdr/mod.ts";
 
-/** `nfsstat3` (RFC 1813 §2.6). */
-export const nfsstat3 = enumeration({
+/** Every status and its number (RFC 1813 §2.6). */
+export const NFS3_STATUSES = {
   NFS3_OK: 0,
   NFS3ERR_PERM: 1,
   NFS3ERR_NOENT: 2,
@@ -36,7 +36,11 @@ export const nfsstat3 = enumeration({
   NFS3ERR_SERVERFAULT: 10006,
   NFS3ERR_BADTYPE: 10007,
   NFS3ERR_JUKEBOX: 10008,
-});
+} as const;
+
+/** `nfsstat3` (RFC 1813 §2.6): the statuses by name, and their XDR type. */
+export const nfsstat3: XdrEnum<typeof NFS3_STATUSES> = enumeration(NFS3_STATUSES);
+/** A status. */
 export type nfsstat3 = Infer<typeof nfsstat3>;
 
 /** A status other than `NFS3_OK`. */
@@ -75,10 +79,12 @@ const MEANINGS: Readonly<Record<NfsFailure, string>> = {
 
 /** A server's status other than `NFS3_OK`. A server's own code throws it to answer with that status. */
 export class NfsError extends Error {
+  /** "NfsError". */
   override readonly name = "NfsError";
   /** The status, a member of `nfsstat3`. */
   readonly status: NfsFailure;
 
+  /** Without a message it says what RFC 1813 means by the status. */
   constructor(status: NfsFailure, message?: string, options?: ErrorOptions) {
     super(`${nfsstat3.nameOf(status)}: ${message ?? MEANINGS[status]}`, options);
     this.status = status;
