@@ -2,8 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { generator, within } from "../../../rdma/_testing/pair.ts";
 import { RawPeer } from "./raw_peer.ts";
-import { RECEIVE_BYTES, REGION_BYTES, Scene } from "./scene.ts";
-import { be, concat, crc32c, mpaRequest, Opcode, readRequest, tagged, untagged } from "./wire.ts";
+import { onScene, RECEIVE_BYTES, REGION_BYTES, type Scene } from "./scene.ts";
+import { atomicRequest, be, concat, crc32c, mpaRequest, Opcode, readRequest, tagged, untagged } from "./wire.ts";
 
 const CONNECTIONS = 4000;
 const AT_ONCE = 16;
@@ -38,8 +38,16 @@ function goodStream(dice: Dice, scene: Scene, crc: boolean): Uint8Array<ArrayBuf
   let [sends, reads] = [0, 0];
   for (let count = 1 + dice.below(6); count > 0; count--) {
     const memory = [scene.open, scene.writable][dice.below(2)].region;
-    switch (dice.below(4)) {
-      case 0: {
+    switch (dice.below(6)) {
+      case 0:
+        fpdus.push(
+          untagged(Opcode.AtomicRequest, { msn: ++reads }, atomicRequest(scene.atomic.region, dice.below(3)), options),
+        );
+        break;
+      case 1:
+        if (sends < RECEIVES) fpdus.push(untagged(Opcode.Immediate, { msn: ++sends }, dice.bytes(8), options));
+        break;
+      case 2: {
         const offset = dice.below(REGION_BYTES);
         const length = dice.below(Math.min(600, REGION_BYTES - offset + 1));
         const cut = dice.below(length + 1);
@@ -49,7 +57,7 @@ function goodStream(dice: Dice, scene: Scene, crc: boolean): Uint8Array<ArrayBuf
         fpdus.push(tagged(Opcode.Write, target(cut), payload.subarray(cut), options));
         break;
       }
-      case 1: {
+      case 3: {
         const region = [scene.open, scene.readable][dice.below(2)].region;
         fpdus.push(
           untagged(Opcode.ReadRequest, { msn: ++reads }, readRequest(region, dice.below(REGION_BYTES)), options),
@@ -84,7 +92,7 @@ function mutate(dice: Dice, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuf
       copy[at] = [0, 1, 0x7f, 0x80, 0xff, dice.below(256)][dice.below(6)];
       return copy;
     case 2: // a whole field
-      copy.set([0, 0xff, 0x80][dice.below(3)] === 0 ? [0, 0] : dice.bytes(2), Math.min(at, copy.byteLength - 2) | 0);
+      copy.fill([0, 0xff, 0x80][dice.below(3)], at, at + 2);
       return copy;
     case 3: // cut out
       return concat(bytes.subarray(0, at), bytes.subarray(at + length));
@@ -128,57 +136,59 @@ function badConnection(dice: Dice, scene: Scene): Attack {
     );
   }
   const intact = !dice.chance(0.1);
-  for (let count = dice.below(4); count > 0; count--) {
+  for (let count = dice.below(4); count > 0 && fpdus.length > 0; count--) {
     const which = dice.below(fpdus.length);
-    if (dice.chance(0.15)) fpdus.splice(which, 1);
-    else if (dice.chance(0.15)) fpdus.splice(which, 0, fpdus[dice.below(fpdus.length)]);
-    else fpdus[which] = mutate(dice, fpdus[which] ?? new Uint8Array(0));
+    const fault = dice.below(6);
+    if (fault === 0) fpdus.splice(which, 1);
+    else if (fault === 1) fpdus.splice(which, 0, fpdus[dice.below(fpdus.length)]);
+    else fpdus[which] = mutate(dice, fpdus[which]);
     if (crc && dice.chance(0.7) && which < fpdus.length) fpdus[which] = repair(fpdus[which]);
-    if (fpdus.length === 0) break;
   }
   return { request: intact ? request : mutate(dice, request), intact, stream: concat(...fpdus) };
 }
 
-Deno.test(`iwarp mutations: ${CONNECTIONS} connections with random faults`, async () => {
-  const seed = Number(Deno.env.get("WEFT_SEED") ?? Math.floor(Math.random() * 2 ** 31));
-  console.log(`seed ${seed}`);
-  await using scene = await Scene.open();
-  scene.accept({ receives: RECEIVES });
-  const before = scene.contents();
-  const ends = new Map<string, number>();
-  let next = 0;
+Deno.test(
+  `iwarp mutations: ${CONNECTIONS} connections with random faults`,
+  onScene(async (scene) => {
+    const seed = Number(Deno.env.get("WEFT_SEED") ?? Math.floor(Math.random() * 2 ** 31));
+    console.log(`seed ${seed}`);
+    scene.accept({ receives: RECEIVES });
+    const before = scene.contents();
+    const ends = new Map<string, number>();
+    let next = 0;
 
-  const attack = async (number: number): Promise<void> => {
-    const dice = new Dice(seed + number);
-    const { request, intact, stream } = badConnection(dice, scene);
-    using peer = await RawPeer.connect(scene.port);
-    await peer.write(request);
-    if (intact) await peer.readMpa();
-    for (let at = 0; at < stream.byteLength;) {
-      const length = dice.chance(0.5) ? stream.byteLength : 1 + dice.below(200);
-      await peer.tryWrite(stream.subarray(at, at + length));
-      at += length;
+    const attack = async (number: number): Promise<void> => {
+      const dice = new Dice(seed + number);
+      const { request, intact, stream } = badConnection(dice, scene);
+      using peer = await RawPeer.connect(scene.port);
+      await peer.write(request);
+      if (intact) await peer.readMpa();
+      for (let at = 0; at < stream.byteLength;) {
+        const length = dice.chance(0.5) ? stream.byteLength : 1 + dice.below(200);
+        await peer.tryWrite(stream.subarray(at, at + length));
+        at += length;
+      }
+      if (dice.chance(0.2)) return; // gone, with whatever was not read
+      await peer.finish().catch(() => {});
+      await within(peer.readEnd(), 5000).catch((error) => {
+        throw new Error(`connection ${number} of seed ${seed} did not end`, { cause: error });
+      });
+    };
+    const attacker = async (): Promise<void> => {
+      for (let number = next++; number < CONNECTIONS; number = next++) await attack(number);
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, attacker));
+
+    const victims = scene.takeVictims();
+    for (const error of await Promise.all(victims.map((victim) => scene.outcome(victim)))) {
+      const end = error?.code ?? "orderly";
+      ends.set(end, (ends.get(end) ?? 0) + 1);
     }
-    if (dice.chance(0.2)) return; // gone, with whatever was not read
-    await peer.finish().catch(() => {});
-    await within(peer.readEnd(), 5000).catch((error) => {
-      throw new Error(`connection ${number} of seed ${seed} did not end`, { cause: error });
-    });
-  };
-  const attacker = async (): Promise<void> => {
-    for (let number = next++; number < CONNECTIONS; number = next++) await attack(number);
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, attacker));
-
-  const victims = scene.takeVictims();
-  for (const error of await Promise.all(victims.map((victim) => scene.outcome(victim)))) {
-    const end = error?.code ?? "orderly";
-    ends.set(end, (ends.get(end) ?? 0) + 1);
-  }
-  console.log(`${victims.length} accepted: ${[...ends].map(([code, count]) => `${code} ${count}`).join(", ")}`);
-  // the faults must have reached the layers that they are for
-  for (const code of ["orderly", "PeerViolation", "Reset"]) assert((ends.get(code) ?? 0) > CONNECTIONS / 50, code);
-  const expected = ["orderly", "PeerViolation", "Reset", "PeerTerminated"];
-  assertEquals([...ends.keys()].filter((code) => !expected.includes(code)), []);
-  scene.checkMemory(before, true);
-});
+    console.log(`${victims.length} accepted: ${[...ends].map(([code, count]) => `${code} ${count}`).join(", ")}`);
+    // the faults must have reached the layers that they are for
+    for (const code of ["orderly", "PeerViolation", "Reset"]) assert((ends.get(code) ?? 0) > CONNECTIONS / 50, code);
+    const expected = ["orderly", "PeerViolation", "Reset", "PeerTerminated"];
+    assertEquals([...ends.keys()].filter((code) => !expected.includes(code)), []);
+    scene.checkMemory(before, true);
+  }),
+);

@@ -46,8 +46,21 @@ export interface AcceptOptions extends Partial<StartupOptions> {
   receives?: number;
 }
 
+/** A test on a scene: when it is through, the canary must be well, and nothing may be left over. */
+export function onScene(test: (scene: Scene) => Promise<void>): () => Promise<void> {
+  return async () => {
+    const scene = await Scene.open();
+    try {
+      await test(scene);
+      await scene.verify();
+    } finally {
+      await scene.close();
+    }
+  };
+}
+
 /** A device under attack. */
-export class Scene implements AsyncDisposable {
+export class Scene {
   /** The device. */
   readonly device: Device = Device.open();
   /** The domain of every connection. */
@@ -60,6 +73,8 @@ export class Scene implements AsyncDisposable {
   readonly readable: Guarded = this.#memory(this.pd, Access.RemoteRead);
   /** Memory that a peer may only write. */
   readonly writable: Guarded = this.#memory(this.pd, Access.RemoteWrite);
+  /** Memory on which a peer may carry out atomic operations. */
+  readonly atomic: Guarded = this.#memory(this.pd, Access.RemoteAtomic);
   /** Memory that is not a peer's business. */
   readonly local: Guarded = this.#memory(this.pd, Access.LocalOnly);
   /** Memory of the other domain. */
@@ -79,9 +94,9 @@ export class Scene implements AsyncDisposable {
       port: 0,
       onRequest: (request) => {
         const { receives = 0, ...options } = this.#accept;
-        const received: WorkCompletion[] = [];
-        const inbox = Array.from({ length: receives }, () => guarded(this.pd, RECEIVE_BYTES));
         const onReady = (qp: QueuePair) => {
+          const received: WorkCompletion[] = [];
+          const inbox = Array.from({ length: receives }, () => guarded(this.pd, RECEIVE_BYTES));
           for (const { region } of inbox) qp.postRecv(whole(region), (done) => received.push(done));
           const victim = { qp, received, inbox };
           const take = this.#waiting.shift();
@@ -151,34 +166,36 @@ export class Scene implements AsyncDisposable {
   }
 
   #all(): Guarded[] {
-    return [this.open, this.readable, this.writable, this.local, this.foreign];
+    return [this.open, this.readable, this.writable, this.atomic, this.local, this.foreign];
   }
 
   /** Throws where memory was changed, or guard bytes were. `writes`: peers may have written what they may write. */
   checkMemory(before: Uint8Array[], writes = false): void {
     this.#all().forEach((memory, i) => {
       memory.check();
-      const mayWrite = memory === this.open || memory === this.writable;
+      const mayWrite = memory === this.open || memory === this.writable || memory === this.atomic;
       if (writes && mayWrite) return;
       assert(same(memory.region.bytes, before[i]), `region ${i} was changed`);
     });
   }
 
-  /** Ends the scene: the canary must be well, and nothing may be left over. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      for (const { qp } of this.takeVictims()) qp.abort();
-      const { descriptors, regions } = this.#before!;
-      await until(() => openDescriptors() <= descriptors, 3000).catch(() => {
-        throw new Error(`${openDescriptors()} descriptors are open, ${descriptors} were`);
-      });
-      assertEquals(this.device.counters().regions, regions, "regions");
-      assertEquals(this.device.counters().bytesStagedLarge, 0);
-      for (const memory of this.#all()) memory.check();
-      await this.#canary!.stop();
-    } finally {
-      await this.device.close();
-    }
+  /** Throws where the canary is not well, or anything is left of the connections that came. */
+  async verify(): Promise<void> {
+    for (const { qp } of this.takeVictims()) qp.abort();
+    const { descriptors, regions } = this.#before!;
+    await until(() => openDescriptors() <= descriptors, 3000).catch(() => {
+      throw new Error(`${openDescriptors()} descriptors are open, ${descriptors} were`);
+    });
+    assertEquals(this.device.counters().regions, regions, "regions");
+    assertEquals(this.device.counters().bytesStagedLarge, 0);
+    for (const memory of this.#all()) memory.check();
+    await this.#canary!.stop();
+  }
+
+  /** Ends it all. */
+  async close(): Promise<void> {
+    await this.#canary!.close();
+    await this.device.close();
   }
 }
 
@@ -237,6 +254,10 @@ class Canary {
     this.#stopped = true;
     await this.#song;
     assert(this.#rounds > 0, "the canary did not sing");
+  }
+
+  async close(): Promise<void> {
+    this.#stopped = true;
     await this.#client.close();
   }
 }

@@ -1,8 +1,8 @@
 /** FPDUs that break a rule of MPA, DDP or RDMAP: each is answered by the Terminate that the RFC names, and touches nothing. */
 import { assert, assertEquals } from "@std/assert";
 import { RawPeer } from "./raw_peer.ts";
-import { type AcceptOptions, RECEIVE_BYTES, REGION_BYTES, Scene } from "./scene.ts";
-import { be, concat, crc32c, Opcode, readRequest, tagged, untagged } from "./wire.ts";
+import { type AcceptOptions, onScene, RECEIVE_BYTES, REGION_BYTES, type Scene } from "./scene.ts";
+import { atomicRequest, be, concat, crc32c, Opcode, readRequest, tagged, untagged } from "./wire.ts";
 
 /** Layer, type and code (RFC 5040 §4.8). */
 type Code = [layer: number, etype: number, code: number];
@@ -176,13 +176,13 @@ const HEADERS: Case[] = [
 ];
 
 const QUEUES: Case[] = [
-  ...[3, 4, 0x8000_0000, 0xffff_ffff].map((queue): Case => ({
+  ...[4, 5, 0x8000_0000, 0xffff_ffff].map((queue): Case => ({
     name: `queue ${queue}`,
     accept: { receives: 1 },
     bad: () => untagged(Opcode.Send, { queue }, evil(28)),
     code: [...UNTAGGED.queue],
   })),
-  ...[1, 2].map((queue): Case => ({
+  ...[1, 2, 3].map((queue): Case => ({
     name: `Send on queue ${queue}`,
     accept: { receives: 1 },
     bad: () => untagged(Opcode.Send, { queue }, evil(28)),
@@ -448,6 +448,100 @@ const INVALIDATIONS: Case[] = [Opcode.SendInvalidate, Opcode.SendSolicitedInvali
   },
 ]);
 
+const atomic = ({ region }: Scene["open"], operation = 0, offset = 0) =>
+  atomicRequest({ stag: region.stag, address: region.address + BigInt(offset) }, operation);
+
+const ATOMICS: Case[] = [
+  ...[7, 9].map((length): Case => ({
+    name: `Immediate Data of ${length} bytes`,
+    accept: { receives: 1 },
+    bad: () => untagged(Opcode.Immediate, {}, evil(length)),
+    code: length < 8 ? UNSPECIFIED : [...UNTAGGED.tooLong],
+  })),
+  {
+    name: "Immediate Data without a receive",
+    bad: () => untagged(Opcode.Immediate, {}, evil(8)),
+    code: [...UNTAGGED.noBuffer],
+  },
+  {
+    name: "Immediate Data in the middle of a Send",
+    accept: { receives: 2 },
+    good: () => [untagged(Opcode.Send, {}, evil(8), { last: false })],
+    bad: () => untagged(Opcode.ImmediateSolicited, { mo: 8 }, evil(8)),
+    code: UNEXPECTED_OPCODE,
+    blame: "none",
+  },
+  ...[8, 9, 10, 11].map((opcode): Case => ({
+    name: `opcode ${opcode} tagged`,
+    accept: { receives: 1 },
+    bad: ({ open }) => tagged(opcode, open.region, evil(12)),
+    code: UNEXPECTED_OPCODE,
+    blame: "none",
+  })),
+  ...[0, 2, 3].map((queue): Case => ({
+    name: `Atomic Request on queue ${queue}`,
+    accept: { receives: 1 },
+    bad: ({ atomic: memory }) => untagged(Opcode.AtomicRequest, { queue }, atomic(memory)),
+    code: UNEXPECTED_OPCODE,
+    blame: "none",
+  })),
+  ...[51, 53].map((length): Case => ({
+    name: `Atomic Request of ${length} bytes`,
+    bad: ({ atomic: memory }) =>
+      untagged(Opcode.AtomicRequest, {}, concat(atomic(memory), evil(1)).subarray(0, length)),
+    code: length < 52 ? UNSPECIFIED : [...UNTAGGED.tooLong],
+  })),
+  ...[3, 15].map((operation): Case => ({
+    name: `atomic operation ${operation}`,
+    bad: ({ atomic: memory }) => untagged(Opcode.AtomicRequest, {}, atomic(memory, operation)),
+    code: UNEXPECTED_OPCODE,
+    blame: "none",
+  })),
+  {
+    name: "an atomic operation where none is allowed",
+    bad: ({ open }) => untagged(Opcode.AtomicRequest, {}, atomic(open)),
+    code: [...PROTECTION.access],
+  },
+  {
+    name: "an atomic operation on a region of another domain",
+    bad: ({ foreign }) => untagged(Opcode.AtomicRequest, {}, atomic(foreign)),
+    code: [...PROTECTION.stream],
+  },
+  {
+    name: "an atomic operation on a STag that nothing has",
+    bad: () => untagged(Opcode.AtomicRequest, {}, atomicRequest(nowhere, 0)),
+    code: [...PROTECTION.stag],
+  },
+  ...[-8, -1, REGION_BYTES - 7, REGION_BYTES].map((offset): Case => ({
+    name: `an atomic operation at ${offset}`,
+    bad: ({ atomic: memory }) => untagged(Opcode.AtomicRequest, {}, atomic(memory, 0, offset)),
+    code: [...PROTECTION.bounds],
+  })),
+  ...[1, 4].map((offset): Case => ({
+    name: `an atomic operation at ${offset}, which is not aligned`,
+    bad: ({ atomic: memory }) => untagged(Opcode.AtomicRequest, {}, atomic(memory, 0, offset)),
+    code: UNSPECIFIED,
+  })),
+  {
+    name: "an atomic operation whose offset wraps around",
+    bad: ({ atomic: { region } }) =>
+      untagged(Opcode.AtomicRequest, {}, atomicRequest({ stag: region.stag, address: 2n ** 64n - 4n }, 0)),
+    code: [...PROTECTION.wrap],
+  },
+  {
+    name: "an atomic operation where no Reads are served",
+    accept: { inboundReadDepth: 0 },
+    bad: ({ atomic: memory }) => untagged(Opcode.AtomicRequest, {}, atomic(memory)),
+    code: [...UNTAGGED.noBuffer],
+  },
+  {
+    name: "Atomic Response that nobody asked for",
+    bad: () => untagged(Opcode.AtomicResponse, { queue: 3 }, evil(12)),
+    code: UNEXPECTED_OPCODE,
+    blame: "none",
+  },
+];
+
 const TERMINATES: Case[] = [
   ...[0, 3].map((length): Case => ({
     name: `Terminate of ${length} bytes`,
@@ -520,14 +614,17 @@ for (
     writes: WRITES,
     reads: READS,
     invalidations: INVALIDATIONS,
+    "atomics and immediate data": ATOMICS,
     terminates: TERMINATES,
   })
 ) {
-  Deno.test(`iwarp violations: ${name} (${cases.length} cases)`, async () => {
-    await using scene = await Scene.open();
-    for (const test of cases) {
-      if (!test.crc) await violate(scene, test, false);
-      await violate(scene, test, true);
-    }
-  });
+  Deno.test(
+    `iwarp violations: ${name} (${cases.length} cases)`,
+    onScene(async (scene) => {
+      for (const test of cases) {
+        if (!test.crc) await violate(scene, test, false);
+        await violate(scene, test, true);
+      }
+    }),
+  );
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Opcodes of RFC 5040 §4.2. */
+/** Opcodes of RFC 5040 §4.2 and RFC 7306 §4. */
 export const Opcode = {
   Write: 0,
   ReadRequest: 1,
@@ -14,6 +14,10 @@ export const Opcode = {
   SendSolicited: 5,
   SendSolicitedInvalidate: 6,
   Terminate: 7,
+  Immediate: 8,
+  ImmediateSolicited: 9,
+  AtomicRequest: 10,
+  AtomicResponse: 11,
 } as const;
 
 const CRC_TABLE = new Uint32Array(256).map((_, byte) => {
@@ -149,7 +153,8 @@ export function untagged(
 }
 
 function defaultQueue(opcode: number): number {
-  return opcode === Opcode.ReadRequest ? 1 : opcode === Opcode.Terminate ? 2 : 0;
+  if (opcode === Opcode.ReadRequest || opcode === Opcode.AtomicRequest) return 1;
+  return opcode === Opcode.Terminate ? 2 : opcode === Opcode.AtomicResponse ? 3 : 0;
 }
 
 /** The payload of a Read Request (RFC 5040 §4.4). */
@@ -159,6 +164,11 @@ export function readRequest(
   sink = { stag: 0x5151, address: 0x1000n },
 ): Uint8Array<ArrayBuffer> {
   return be(sink.stag, sink.address, length, source.stag, source.address);
+}
+
+/** The payload of an Atomic Request (RFC 7306 §5.1) that puts ones everywhere. */
+export function atomicRequest(target: { stag: number; address: bigint }, operation: number): Uint8Array<ArrayBuffer> {
+  return be(operation, 0x0a70, target.stag, target.address, -1n, -1n, 0n, 0n);
 }
 
 /** An FPDU, taken apart. */
