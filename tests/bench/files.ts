@@ -63,13 +63,14 @@ export class Files implements AsyncDisposable {
     );
     const copy: CopyFigures = {
       ...figures,
-      weftCopyIn: await this.#copy(...deno("main.ts", "cp", `${url}/big`, this.#local)),
-      weftCopyOut: await this.#copy(...deno("main.ts", "cp", this.#local, `${url}/copy`)),
+      weftCopyIn: await this.#copy(this.#local, deno("main.ts", "cp", `${url}/big`, this.#local)),
+      weftCopyOut: await this.#copy(this.#copied, deno("main.ts", "cp", this.#local, `${url}/copy`)),
     };
     if (this.nfsCopy !== undefined) {
-      const file = (name: string) => `nfs://127.0.0.1/${name}?nfsport=${this.port}&mountport=${this.port}`;
-      copy.nfsCopyIn = await this.#copy(this.nfsCopy, file("big"), this.#local);
-      copy.nfsCopyOut = await this.#copy(this.nfsCopy, this.#local, file("copy"));
+      // libnfs mounts what stands before the last slash, which may not be empty
+      const file = (name: string) => `nfs://127.0.0.1//${name}?version=3&nfsport=${this.port}&mountport=${this.port}`;
+      copy.nfsCopyIn = await this.#copy(this.#local, [this.nfsCopy, file("big"), this.#local]);
+      copy.nfsCopyOut = await this.#copy(this.#copied, [this.nfsCopy, this.#local, file("copy")]);
     }
     return copy;
   }
@@ -78,8 +79,13 @@ export class Files implements AsyncDisposable {
     return `${this.directory}/local`;
   }
 
-  /** Seconds that a copying program takes from its start to its end. */
-  async #copy(...command: string[]): Promise<number> {
+  get #copied(): string {
+    return `${this.directory}/export/copy`;
+  }
+
+  /** Seconds that a copying program takes from its start to its end, its target not there before. */
+  async #copy(target: string, command: string[]): Promise<number> {
+    await Deno.remove(target).catch(() => {}); // the first time there is none
     const [program, ...args] = pinned("client", ...command);
     const started = performance.now();
     const { success, stdout, stderr } = await new Deno.Command(program, { args, cwd: ROOT, stdin: "null" }).output();
@@ -89,6 +95,8 @@ export class Files implements AsyncDisposable {
         `${command.join(" ")} failed:\n${new TextDecoder().decode(stdout)}${new TextDecoder().decode(stderr)}`,
       );
     }
+    const { size } = await Deno.stat(target);
+    if (size !== FILE_BYTES) throw new Error(`${command.join(" ")} copied ${size} bytes`);
     return seconds;
   }
 
