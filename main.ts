@@ -4,6 +4,7 @@
  * @module
  */
 import { CLIENT_COMMANDS, runClientCommand } from "./client/cli.ts";
+import { RDMA_COMMANDS, runRdmaCommand } from "./rdma/cli.ts";
 import config from "./deno.json" with { type: "json" };
 
 const SERVER_COMMANDS: Readonly<Record<string, string>> = {
@@ -11,7 +12,7 @@ const SERVER_COMMANDS: Readonly<Record<string, string>> = {
 };
 
 function help(): string {
-  const lines = Object.entries({ ...SERVER_COMMANDS, ...CLIENT_COMMANDS })
+  const lines = Object.entries({ ...SERVER_COMMANDS, ...CLIENT_COMMANDS, ...RDMA_COMMANDS })
     .map(([name, what]) => `  ${name.padEnd(7)}${what}`);
   return [
     "Usage: weft COMMAND [OPTION]... [OPERAND]...",
@@ -38,6 +39,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   if (name !== undefined && Object.hasOwn(CLIENT_COMMANDS, name)) return await runClientCommand(name, rest);
+  if (name !== undefined && Object.hasOwn(RDMA_COMMANDS, name)) return await runRdmaCommand(name, rest);
   if (name === "serve") return await (await import("./server/cli.ts")).runServe(rest);
   console.error(
     name === undefined

@@ -1,9 +1,9 @@
 /**
- * rdma-core's `rping` over siw against `rdma/examples/rping.ts`, in both directions.
+ * rdma-core's `rping` over siw against ours, in both directions.
  *
  * @module
  */
-import { rpingClient, rpingServer } from "../../../rdma/examples/rping.ts";
+import { rpingClient, rpingServer } from "../../../rdma/ping/rping.ts";
 import { HOST_ADDRESS, runGuest } from "../guest.ts";
 import type { Scenario } from "../main.ts";
 import { freePort } from "../../weft_server.ts";

@@ -1,0 +1,120 @@
+/**
+ * The floor: the same measurement taken of a plain TCP socket, by the program in `rdma/native/floor`.
+ *
+ * @module
+ */
+import { ROOT } from "../_ffi/build.ts";
+import { findCargo } from "../_ffi/toolchain.ts";
+import { CommandError } from "../command_line.ts";
+
+const PROGRAM = `${ROOT}/target/release/weft-floor`;
+
+/** Builds the program where it must; returns its path. Throws `ToolchainError` where there is nothing to build it with. */
+export async function buildFloor(): Promise<string> {
+  const cargo = await findCargo();
+  const { success } = await new Deno.Command(cargo.path, {
+    args: ["build", "--release", "--locked", "-q", "-p", "weft-floor", "--target-dir", `${ROOT}/target`],
+    cwd: ROOT,
+    env: cargo.env,
+    stdin: "null",
+    stdout: "inherit",
+    stderr: "inherit",
+  }).output();
+  if (!success) throw new CommandError("the floor program could not be built; cargo's own messages are above");
+  return PROGRAM;
+}
+
+/** Congestion controls to try: the system's own, and cubic, which is the better one on loopback. */
+export async function congestionControls(): Promise<string[]> {
+  const read = async (name: string) => (await Deno.readTextFile(`/proc/sys/net/ipv4/${name}`)).trim().split(/\s+/);
+  const [[current], available] = await Promise.all([
+    read("tcp_congestion_control"),
+    read("tcp_available_congestion_control"),
+  ]);
+  return [...new Set([current, ...available.filter((name) => name === "cubic")])];
+}
+
+/** The floor's server, a process of its own. */
+export class FloorServer implements AsyncDisposable {
+  private constructor(readonly process: Deno.ChildProcess, readonly port: number) {}
+
+  /** Starts it on an address of this host, on any free port; on one core where one is given. */
+  static async start(options: { hostname?: string; core?: number } = {}): Promise<FloorServer> {
+    const { hostname, core } = options;
+    const process = new Deno.Command(await buildFloor(), {
+      args: [
+        "serve",
+        ...(hostname === undefined ? [] : ["--host", hostname]),
+        ...(core === undefined ? [] : ["--core", String(core)]),
+      ],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    const { value } = await process.stdout.pipeThrough(new TextDecoderStream()).getReader().read();
+    const port = Number(value);
+    if (!(port > 0)) {
+      await process.status;
+      throw new CommandError("the floor's server did not start");
+    }
+    return new FloorServer(process, port);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.process.kill("SIGKILL");
+    } catch {
+      // it has ended by itself
+    }
+    await this.process.status;
+    await this.process.stdout.cancel().catch(() => {});
+  }
+}
+
+/** A measurement that the floor's program can make. */
+export interface FloorOrder {
+  kind: "block" | "poll" | "stream" | "duplex";
+  sizeBytes: number;
+  count: number;
+  /** Bytes of a client's message in a ping-pong, where it has others than its answer. */
+  requestBytes?: number;
+  congestion?: string;
+  gapMs?: number;
+}
+
+/** What it prints: round trips for `block` and `poll`, GB/s for the others. */
+export interface FloorFigures {
+  roundTripMicros: number;
+  p99Micros: number;
+  gigabytesPerSecond: number;
+}
+
+/** Makes one measurement with a server of the floor's. `prefix`: a command that runs the program, as taskset. */
+export async function measureFloor(
+  server: { hostname?: string; port: number },
+  order: FloorOrder,
+  options: { prefix?: readonly string[]; signal?: AbortSignal } = {},
+): Promise<FloorFigures> {
+  const option = (name: string, value: string | number | undefined) => value === undefined ? [] : [name, String(value)];
+  const [command, ...args] = [
+    ...(options.prefix ?? []),
+    PROGRAM,
+    "run",
+    String(server.port),
+    order.kind,
+    String(order.sizeBytes),
+    String(order.count),
+    ...option("--host", server.hostname),
+    ...option("--request", order.requestBytes),
+    ...option("--congestion", order.congestion),
+    ...option("--gap", order.gapMs),
+  ];
+  const { success, stdout } = await new Deno.Command(command, {
+    args,
+    stdin: "null",
+    stderr: "inherit",
+    signal: options.signal,
+  }).output();
+  if (!success) throw new CommandError(`the floor program failed at ${order.kind} of ${order.sizeBytes} bytes`);
+  return JSON.parse(new TextDecoder().decode(stdout));
+}

@@ -1,0 +1,141 @@
+/**
+ * Latency: one message at a time, back and forth.
+ *
+ * @module
+ */
+import { bytesOf, type Lane, type Run, type Step } from "./run.ts";
+import type { Goal } from "./bandwidth.ts";
+import type { Operation } from "./operation.ts";
+import { Latencies } from "./statistics.ts";
+
+/** Marks of Writes: the last byte of a message goes from 1 to 255 and begins again. */
+const MARKS = 255;
+
+/** Either end of a ping-pong of Writes: the last byte of the memory that the peer writes tells when a message is there. */
+class Marks {
+  readonly #from: Uint8Array;
+  readonly #into: Uint8Array;
+  #sent = 0;
+  #seen = 0;
+
+  constructor(run: Run) {
+    this.#from = bytesOf(run.out(0));
+    this.#into = bytesOf(run.into(0));
+    this.#seen = this.#into[this.#into.length - 1];
+    this.#sent = this.#seen;
+  }
+
+  /** Marks the message that is sent next. */
+  mark(): void {
+    this.#sent = this.#sent % MARKS + 1;
+    this.#from[this.#from.length - 1] = this.#sent;
+  }
+
+  /** Whether the peer's next message is there. */
+  arrived(): boolean {
+    if (Atomics.load(this.#into, this.#into.length - 1) === this.#seen) return false;
+    this.#seen = this.#seen % MARKS + 1;
+    return true;
+  }
+}
+
+/** Whether the peer's program has no part in the answer, and the completion is all there is to wait for. */
+export function isOneSided(verb: Operation["verb"]): boolean {
+  return verb === "read" || verb === "atomic";
+}
+
+/** The measuring end. */
+export class Pinger {
+  readonly latencies = new Latencies();
+  readonly #goal: Goal;
+  readonly #lane: Lane;
+  readonly #marks: Marks | undefined;
+  /** Round trips divided by this are what is counted. */
+  readonly #parts: number;
+  #count = 0;
+  #startMs = 0;
+  #sentMs = 0;
+  #isUnderWay = false;
+  #hasArrived = false;
+
+  constructor(run: Run, goal: Goal) {
+    const [lane] = run.lanes;
+    const { verb } = run.spec.operation;
+    this.#lane = lane;
+    this.#goal = goal;
+    this.#marks = verb === "write" ? new Marks(run) : undefined;
+    this.#parts = isOneSided(verb) ? 1 : 2;
+    if (verb === "send") lane.onMessage = () => this.#hasArrived = true;
+  }
+
+  /** How much is done of what is to do, from 0 to 1. */
+  get share(): number {
+    const { iterations, durationMs } = this.#goal;
+    return iterations > 0 ? this.#count / iterations : Math.min(1, (performance.now() - this.#startMs) / durationMs);
+  }
+
+  /** The clock begins to run. */
+  start(): void {
+    this.#startMs = performance.now();
+  }
+
+  /** Sends a message, or looks for the answer to it. */
+  step(): Step {
+    if (!this.#isUnderWay) {
+      this.#send();
+      return "busy";
+    }
+    if (!(this.#marks?.arrived() ?? this.#hasArrived)) return "busy";
+    const now = performance.now();
+    this.latencies.record((now - this.#sentMs) * 1000 / this.#parts);
+    this.#isUnderWay = false;
+    this.#count++;
+    const { iterations, durationMs } = this.#goal;
+    if (iterations > 0 ? this.#count >= iterations : now - this.#startMs >= durationMs) return "done";
+    if (this.#lane.run.spec.events) this.#send(); // nothing else calls for the next step
+    return "idle";
+  }
+
+  #send(): void {
+    const { queuePair, work } = this.#lane;
+    this.#isUnderWay = true;
+    this.#hasArrived = false;
+    this.#marks?.mark();
+    this.#sentMs = performance.now();
+    queuePair!.postSend(work, this.#parts === 1 ? this.#done : undefined);
+    queuePair!.flush();
+  }
+
+  #done = ({ status }: { status: string }): void => {
+    if (status !== "success") return; // the connection has ended, and tells why itself
+    this.#hasArrived = true;
+    this.#lane.run.changed();
+  };
+}
+
+/** The answering end: sends a message back for each that comes. */
+export class Echo {
+  readonly #lane: Lane;
+  readonly #marks: Marks | undefined;
+  #owed = 0;
+
+  constructor(run: Run) {
+    const [lane] = run.lanes;
+    const { verb } = run.spec.operation;
+    this.#lane = lane;
+    this.#marks = verb === "write" ? new Marks(run) : undefined;
+    if (verb === "send") lane.onMessage = () => this.#owed++;
+  }
+
+  /** Answers what has come. */
+  step(): Step {
+    if (this.#marks?.arrived()) this.#owed++;
+    if (this.#owed === 0) return "idle";
+    this.#owed--;
+    this.#marks?.mark();
+    const { queuePair, work } = this.#lane;
+    queuePair!.postSend(work);
+    queuePair!.flush();
+    return "idle";
+  }
+}

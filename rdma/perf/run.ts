@@ -1,0 +1,363 @@
+/**
+ * One run of a measurement, at either end: its memory, its connections, and how it is driven.
+ *
+ * @module
+ */
+import { setImmediate } from "node:timers";
+import { CommandError } from "../command_line.ts";
+import type { WorkCompletion } from "../connection.ts";
+import type { Device } from "../device.ts";
+import { RdmaError } from "../errors.ts";
+import { Access, type MemoryRegion } from "../memory_region.ts";
+import type { ProtectionDomain } from "../protection_domain.ts";
+import type { AtomicWork, QueuePair, RemoteMemory, Sge, WorkRequest } from "../queue_pair.ts";
+import { type Control, controlBytes, decodeControl, encodeControl } from "./messages.ts";
+import type { Operation } from "./operation.ts";
+
+/** What is measured, and how; the same at both ends. */
+export interface RunSpec {
+  operation: Operation;
+  sizeBytes: number;
+  connections: number;
+  sendDepth: number;
+  receiveDepth: number;
+  /** 0: as many as there is room for. */
+  list: number;
+  moderation: number;
+  bidirectional: boolean;
+  events: boolean;
+  /** The atomic operation that is measured; the client's to know. */
+  atomic?: AtomicWork["opcode"];
+}
+
+/** Where a step of a measurement has got to: in the middle of something, between two somethings, or at its end. */
+export type Step = "busy" | "idle" | "done";
+
+/** What a peer may do with what is sent, and with where things arrive. */
+const OUT_ACCESS = {
+  write: Access.LocalOnly,
+  read: Access.RemoteRead,
+  send: Access.LocalOnly,
+  atomic: Access.LocalOnly,
+};
+const INTO_ACCESS = {
+  write: Access.RemoteWrite,
+  read: Access.LocalOnly,
+  send: Access.LocalOnly,
+  atomic: Access.RemoteAtomic,
+};
+/** Memory of a connection's control messages: one to send, one received, and counts of received Sends on their way. */
+const CONTROL_STRIDE = 256;
+const CONTROL_OUT = 0;
+const CONTROL_IN = 64;
+const CREDIT_SOURCES = 128;
+const CREDIT_SOURCE_COUNT = 16;
+const CREDIT_STRIDE = 64;
+/** Receives beyond those of measured Sends. */
+const CONTROL_RECEIVES = 16;
+/** How long an end polls before it lets the event loop have a turn. */
+const SLICE_MS = 20;
+/** Steps between two looks at the clock. */
+const STEPS = 32;
+
+/** One end of a run. */
+export class Run implements AsyncDisposable {
+  readonly device: Device;
+  readonly spec: RunSpec;
+  readonly pd: ProtectionDomain;
+  readonly lanes: readonly Lane[];
+  /** Called now and then while it is driven. */
+  onRest: () => void = () => {};
+  readonly #out: MemoryRegion;
+  readonly #into: MemoryRegion;
+  readonly #control: MemoryRegion;
+  readonly #credit: MemoryRegion;
+  #failure: unknown;
+  #hasFailed = false;
+  #isOver = false;
+  #hasChanged = false;
+  #wake: (() => void) | undefined;
+
+  /** Allocates what the run needs. `signal` ends it. */
+  constructor(device: Device, spec: RunSpec, signal: AbortSignal) {
+    this.device = device;
+    this.spec = spec;
+    this.pd = device.allocateProtectionDomain();
+    const { verb } = spec.operation;
+    const { connections } = spec;
+    // A region of each length, so that what may arrive is no larger than what does: it decides how the engine receives.
+    this.#out = this.pd.allocate(connections * spec.sizeBytes, OUT_ACCESS[verb]);
+    this.#into = this.pd.allocate(connections * this.intoStride, INTO_ACCESS[verb]);
+    this.#control = this.pd.allocate(connections * CONTROL_STRIDE);
+    this.#credit = this.pd.allocate(connections * CREDIT_STRIDE, Access.RemoteWrite);
+    this.#out.bytes.fill(0x5a);
+    this.#into.bytes.fill(0);
+    this.lanes = Array.from({ length: connections }, (_, index) => new Lane(this, index));
+    signal.addEventListener("abort", () => this.fail(signal.reason), { once: true });
+    if (signal.aborted) this.fail(signal.reason);
+  }
+
+  /** From one connection's memory for what arrives to the next one's; a control message fits. */
+  get intoStride(): number {
+    return Math.max(this.spec.sizeBytes, CONTROL_IN);
+  }
+
+  /** What a connection sends, writes, or has read by the peer. */
+  out(index: number): Sge {
+    return { region: this.#out, offset: index * this.spec.sizeBytes, length: this.spec.sizeBytes };
+  }
+  /** Where a connection receives, reads to, or has written by the peer. */
+  into(index: number, lengthBytes: number = this.spec.sizeBytes): Sge {
+    return { region: this.#into, offset: index * this.intoStride, length: lengthBytes };
+  }
+  /** Memory for control messages. */
+  control(index: number, offset: number, length: number): Sge {
+    return { region: this.#control, offset: index * CONTROL_STRIDE + offset, length };
+  }
+  /** Where the peer counts what it has received. */
+  credit(index: number): Sge {
+    return { region: this.#credit, offset: index * CREDIT_STRIDE, length: 4 };
+  }
+
+  /** Notes that something has happened to the run, for those who sleep. */
+  changed(): void {
+    this.#hasChanged = true;
+    const wake = this.#wake;
+    if (wake === undefined) return;
+    this.#wake = undefined;
+    wake();
+  }
+
+  /** Ends the run with an error; the first one counts. */
+  fail(error: unknown): void {
+    if (this.#hasFailed || this.#isOver) return;
+    this.#hasFailed = true;
+    this.#failure = error;
+    this.changed();
+  }
+
+  /** From here on connections may end. */
+  finish(): void {
+    this.#isOver = true;
+  }
+
+  /** Goes to sleep until something has happened. Throws what the run has failed with. */
+  async change(): Promise<void> {
+    if (!this.#hasChanged && !this.#hasFailed) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#wake = resolve;
+      await promise;
+    }
+    this.#hasChanged = false;
+    if (this.#hasFailed) throw this.#failure;
+  }
+
+  /** Waits, asleep, until a connection has got a control message of this kind. Throws where it gets another one. */
+  async hear<Kind extends Control["kind"]>(lane: Lane, ...kinds: Kind[]): Promise<Control & { kind: Kind }> {
+    while (lane.heard === undefined) await this.change();
+    const { heard } = lane;
+    lane.heard = undefined;
+    if (!(kinds as string[]).includes(heard.kind)) throw outOfStep();
+    return heard as Control & { kind: Kind };
+  }
+
+  /**
+   * Takes steps until one is the last. Polls between them, or sleeps where the run is one of events. The event loop gets its turns when a step ends
+   * something, or at the latest after a while.
+   */
+  async drive(step: () => Step): Promise<void> {
+    try {
+      await this.#drive(step);
+    } catch (error) {
+      if (!(error instanceof RdmaError) || error.code !== "Closed") throw error;
+      // a step found a connection ended: why it has is known as soon as its entries have been handled
+      while (!this.#hasFailed) await this.change();
+      throw this.#failure;
+    }
+  }
+
+  async #drive(step: () => Step): Promise<void> {
+    let rested = performance.now();
+    while (this.spec.events) {
+      if (step() === "done") return;
+      await this.change();
+      if (performance.now() - rested < SLICE_MS) continue;
+      rested = performance.now();
+      this.onRest();
+    }
+    while (this.#poll(step) !== "done") {
+      this.onRest();
+      await new Promise((resolve) => setImmediate(resolve));
+      if (this.#hasFailed) throw this.#failure;
+    }
+  }
+
+  /** Takes steps, and polls between them, for the length of a slice. */
+  #poll(step: () => Step): Step {
+    const { device } = this;
+    const end = performance.now() + SLICE_MS;
+    do {
+      for (let i = 0; i < STEPS; i++) {
+        if (step() === "done") return "done";
+        device.progress();
+      }
+      if (this.#hasFailed) throw this.#failure;
+    } while (performance.now() < end);
+    // a rest in the middle of a round trip would be measured
+    let at: Step;
+    while ((at = step()) === "busy" && performance.now() < end + SLICE_MS) device.progress();
+    return at;
+  }
+
+  /** Ends its connections and gives its memory back. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const isOver = this.#isOver;
+    this.finish();
+    const ends = this.lanes.map(async ({ queuePair }) => {
+      if (queuePair === undefined) return;
+      if (isOver) return await queuePair.close();
+      queuePair.abort();
+      await queuePair.closed;
+    });
+    await Promise.all(ends);
+    this.pd[Symbol.dispose]();
+  }
+}
+
+/** One connection of a run. */
+export class Lane {
+  readonly run: Run;
+  readonly index: number;
+  /** What it measures with. */
+  readonly work: WorkRequest;
+  /** The connection, once there is one. */
+  queuePair: QueuePair | undefined;
+  /** The control message that came last, until somebody takes it. */
+  heard: Control | undefined;
+  /** Measured Sends that have been posted. */
+  sent = 0;
+  /** Measured Sends that have come. */
+  received = 0;
+  /** Called for each of them, before its receive is posted again. */
+  onMessage: (() => void) | undefined;
+  #toData: RemoteMemory = { stag: 0, address: 0n };
+  #toCredit: RemoteMemory = { stag: 0, address: 0n };
+  #told = 0;
+  readonly #creditWord: Int32Array;
+  readonly #receives: Sge[];
+  readonly #controlBytes: number;
+  readonly #creditSources: Int32Array;
+  readonly #credits: Sge[][];
+  #credit = 0;
+
+  /** For the run. */
+  constructor(run: Run, index: number) {
+    this.run = run;
+    this.index = index;
+    const { operation: { verb }, sizeBytes, atomic = "fetchAdd" } = run.spec;
+    this.#controlBytes = controlBytes(sizeBytes);
+    const remote = this.#toData;
+    this.work = verb === "send"
+      ? { opcode: verb, local: [run.out(index)] }
+      : verb === "write"
+      ? { opcode: verb, local: [run.out(index)], remote }
+      : verb === "read"
+      ? { opcode: verb, local: [run.into(index)], remote }
+      : { opcode: atomic, remote, add: 1n, swap: 1n, compare: 1n };
+    this.#receives = [verb === "send" ? run.into(index, run.intoStride) : run.control(index, CONTROL_IN, CONTROL_IN)];
+    this.#creditWord = words(run.credit(index));
+    this.#creditSources = words(run.control(index, CREDIT_SOURCES, 4 * CREDIT_SOURCE_COUNT));
+    this.#credits = Array.from(
+      { length: CREDIT_SOURCE_COUNT },
+      (_, i) => [run.control(index, CREDIT_SOURCES + 4 * i, 4)],
+    );
+  }
+
+  /** What the peer is to know of this connection's memory. */
+  get advertised(): { data: RemoteMemory; credit: RemoteMemory } {
+    const { run, index } = this;
+    return {
+      data: place(run.spec.operation.verb === "read" ? run.out(index) : run.into(index)),
+      credit: place(run.credit(index)),
+    };
+  }
+
+  /** The connection is about to be there: posts its receives. */
+  attach(queuePair: QueuePair): void {
+    this.queuePair = queuePair;
+    const { operation: { verb }, receiveDepth } = this.run.spec;
+    const count = CONTROL_RECEIVES + (verb === "send" ? receiveDepth : 0);
+    for (let i = 0; i < count; i++) queuePair.postRecv(this.#receives, this.#received);
+    this.run.changed();
+    queuePair.closed.then((error) => {
+      this.run.fail(error ?? new CommandError("the other end has gone in the middle of a run"));
+    });
+  }
+
+  /** What the peer told of its memory. */
+  aim(remote: { data: RemoteMemory; credit: RemoteMemory }): void {
+    Object.assign(this.#toData, remote.data);
+    Object.assign(this.#toCredit, remote.credit);
+  }
+
+  /** How many Sends the peer has room for. */
+  get roomAtPeer(): number {
+    const taken = Atomics.load(this.#creditWord, 0);
+    return this.run.spec.receiveDepth - ((this.sent - taken) | 0);
+  }
+
+  /** Sends a control message at once. There is one under way at a time: each is an answer to the peer's, or waits for one. */
+  tell(control: Control): void {
+    const { run, index } = this;
+    const message = run.control(index, CONTROL_OUT, this.#controlBytes);
+    encodeControl(control, bytesOf(message));
+    this.queuePair!.postSend({ opcode: "send", local: [message] });
+    this.queuePair!.flush();
+  }
+
+  #received = ({ status, byteLength }: WorkCompletion): void => {
+    if (status !== "success") return; // the connection has ended, and tells why itself
+    const { run } = this;
+    if (byteLength === this.#controlBytes) {
+      const [message] = this.#receives;
+      const control = decodeControl(bytesOf({ ...message, length: byteLength }));
+      if (control === undefined || this.heard !== undefined) return run.fail(outOfStep());
+      this.heard = control;
+    } else if (run.spec.operation.verb === "send" && byteLength === run.spec.sizeBytes) {
+      this.received++;
+      this.onMessage?.();
+    } else if (byteLength > 0) { // else it wakes an end that sleeps
+      return run.fail(outOfStep());
+    }
+    if (this.queuePair!.isClosed) return;
+    this.queuePair!.postRecv(this.#receives, this.#received);
+    if (this.received - this.#told >= run.spec.receiveDepth / 4) this.#tellReceived();
+    run.changed();
+  };
+
+  /** Writes to the peer how many Sends have come and can be followed by others. */
+  #tellReceived(): void {
+    this.#told = this.received;
+    const at = this.#credit++ % CREDIT_SOURCE_COUNT;
+    this.#creditSources[at] = this.received;
+    this.queuePair!.postSend({ opcode: "write", local: this.#credits[at], remote: this.#toCredit });
+    if (this.run.spec.events) this.queuePair!.postSend({ opcode: "send", local: [] });
+  }
+}
+
+/** The bytes of an element. */
+export function bytesOf({ region, offset, length }: Sge): Uint8Array {
+  return region.bytes.subarray(offset, offset + length);
+}
+
+function words({ region: { bytes }, offset, length }: Sge): Int32Array {
+  return new Int32Array(bytes.buffer, bytes.byteOffset + offset, length / 4);
+}
+
+function place({ region, offset }: Sge): RemoteMemory {
+  return { stag: region.stag, address: region.address + BigInt(offset) };
+}
+
+function outOfStep(): CommandError {
+  return new CommandError("the other end is out of step: is it of the same release?");
+}
