@@ -47,9 +47,7 @@ export interface FileSystemStatus {
 export type NfsDirEntry = Deno.DirEntry & { info: NfsFileInfo };
 
 /** How a mount ends. */
-export interface Unmount {
-  (): Promise<void>;
-}
+export type Unmount = () => Promise<void>;
 
 /** Attempts to open a name that others keep making and removing, and to find an unused temporary name. */
 const TRIES_MAX = 16;

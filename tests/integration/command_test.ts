@@ -126,7 +126,7 @@ Deno.test("RDMA first, TCP where the peer has none", async () => {
   // A server that hears MPA and hangs up; then it speaks TCP for us through a relay to the real one.
   await using server = await WeftServer.start();
   await Deno.writeTextFile(`${server.directory}/f`, "by TCP");
-  for (const manner of ["hangs up", "answers otherwise"]) {
+  for (const manner of ["hangs up", "answers otherwise", "keeps silent"]) {
     const relay = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     const seen: string[] = [];
     const serve = (async () => {
@@ -137,7 +137,8 @@ Deno.test("RDMA first, TCP where the peer has none", async () => {
         seen.push(isMpa ? "mpa" : "tcp");
         if (isMpa) {
           if (manner === "answers otherwise") await connection.write(new Uint8Array(20).fill(0x80));
-          connection.close();
+          if (manner === "keeps silent") void connection.read(first).catch(() => {}).finally(() => connection.close());
+          else connection.close();
           continue;
         }
         const other = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
