@@ -28,7 +28,15 @@ export type { PooledBuffer } from "./buffer_pool.ts";
 export { Connection } from "./connection.ts";
 export type { Completed, CompletionStatus, ConnectionFacts, WorkCompletion } from "./connection.ts";
 export { QueuePair } from "./queue_pair.ts";
-export type { AtomicWork, Queues, RemoteMemory, Sge, WorkRequest, WorkRequestOptions } from "./queue_pair.ts";
+export type {
+  AtomicWork,
+  Queues,
+  RemoteMemory,
+  Sge,
+  TransferRequest,
+  WorkRequest,
+  WorkRequestOptions,
+} from "./queue_pair.ts";
 export { Stream } from "./stream.ts";
 export type { PollingOptions } from "./pump.ts";
 export { CompletionQueue } from "./completion_queue.ts";

@@ -42,16 +42,19 @@ export interface Queues {
   receiveQueue?: CompletionQueue;
 }
 
-/** Work for the send queue. */
-export type WorkRequest =
+/** Work for the send queue that moves memory. */
+export type TransferRequest =
   & WorkRequestOptions
   & (
     | { opcode: "send"; local: readonly Sge[]; invalidate?: number; solicited?: boolean }
     | { opcode: "write"; local: readonly Sge[]; remote: RemoteMemory }
     | { opcode: "read"; local: readonly Sge[]; remote: RemoteMemory }
-    | AtomicWork
-    | { opcode: "immediate"; local?: undefined; data: bigint; solicited?: boolean }
   );
+
+/** Work for the send queue. */
+export type WorkRequest =
+  | TransferRequest
+  | WorkRequestOptions & (AtomicWork | { opcode: "immediate"; local?: undefined; data: bigint; solicited?: boolean });
 
 /**
  * An atomic operation on the 8 bytes at `remote.address`, a multiple of 8 (RFC 7306 §5). What was there before comes with the completion, and into `local`
@@ -123,6 +126,8 @@ export class QueuePair extends Connection {
    *
    * @throws {RdmaError} `Closed`, or `Exhausted` where too much is outstanding
    */
+  postSend(work: TransferRequest, done?: Completed): void;
+  postSend(work: WorkRequest, done?: Completed): void;
   postSend(work: WorkRequest, done: Completed | undefined = this.#toSendQueue(work)): void {
     const { local = NO_ELEMENTS } = work;
     checkElements(local);
