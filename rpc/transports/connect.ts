@@ -17,7 +17,6 @@ import { RdmaClientTransport } from "./rdma_client.ts";
 import { RdmaServerTransport } from "./rdma_server.ts";
 import { TcpClientTransport } from "./tcp_client.ts";
 import { TcpServerTransport } from "./tcp_server.ts";
-import type { Verbs } from "./verbs.ts";
 
 /** Where to connect to, and with which memory. */
 export interface ConnectOptions {
@@ -47,7 +46,7 @@ export async function connectRdma(device: Device, options: ConnectOptions): Prom
     signal,
     privateData: encodeCmPrivateData(OUR_SETTINGS),
     onReady: (qp) =>
-      transport = new RdmaClientTransport(verbsOf(qp), { pd, pool, findRegion: (bytes) => findRegion(pd, bytes) }),
+      transport = new RdmaClientTransport(qp, { pd, pool, findRegion: (bytes) => findRegion(pd, bytes) }),
   });
   return transport!;
 }
@@ -81,12 +80,7 @@ export async function acceptRdma(
   const speaksCm = decodeCmPrivateData(privateData) !== undefined;
   let transport: RdmaServerTransport | undefined;
   const start = (qp: QueuePair) => {
-    transport = new RdmaServerTransport(verbsOf(qp), {
-      pd,
-      pool,
-      privateData,
-      findRegion: (bytes) => findRegion(pd, bytes),
-    });
+    transport = new RdmaServerTransport(qp, { pd, pool, privateData, findRegion: (bytes) => findRegion(pd, bytes) });
     options.onReady(transport);
   };
   await request.accept({
@@ -101,9 +95,4 @@ export async function acceptRdma(
 /** Serves an RPC client that came by TCP. Set `onCall`, or give the transport to an `RpcServer`, in the same turn. */
 export function acceptTcp(stream: Stream, { pool }: ServeOptions): TcpServerTransport {
   return new TcpServerTransport(stream, { pool });
-}
-
-/** A queue pair as the transports see it: of all that it can do they post Sends, Writes and Reads only, on regions of its own domain. */
-function verbsOf(qp: QueuePair): Verbs {
-  return qp as Omit<QueuePair, "postSend"> & Pick<Verbs, "postSend">;
 }
