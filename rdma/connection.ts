@@ -16,6 +16,8 @@ import {
 import type { RingEntry } from "./pump.ts";
 import type { Device } from "./device.ts";
 import { codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
+import type { QueuePair } from "./queue_pair.ts";
+import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 import { WORK_MAX, WorkQueue } from "./work_queue.ts";
 
 /** Of work that nobody wants to hear of, every so many requests are signalled all the same, so that their places are free again. */
@@ -98,6 +100,8 @@ export abstract class Connection implements AsyncDisposable {
   readonly device: Device;
   /** Resolves when it has ended and every completion was delivered: `undefined` for an orderly end, else why. Never rejects. */
   readonly closed: Promise<RdmaError | undefined>;
+  /** Where its receives come from, unless they are posted to it. */
+  readonly receives: SharedReceiveQueue | undefined;
   /** Its number in ring entries. */
   protected readonly tag: number;
   #handle: number;
@@ -111,10 +115,12 @@ export abstract class Connection implements AsyncDisposable {
   #facts: ConnectionFacts | undefined;
 
   /** For the device's use. */
-  constructor(device: Device, tag: number, handle: number) {
+  constructor(device: Device, tag: number, handle: number, receives?: SharedReceiveQueue) {
     this.device = device;
     this.tag = tag;
     this.#handle = handle;
+    this.receives = receives;
+    receives?.attach();
     const { promise, resolve } = Promise.withResolvers<RdmaError | undefined>();
     this.closed = promise;
     this.#resolveClosed = resolve;
@@ -248,8 +254,7 @@ export abstract class Connection implements AsyncDisposable {
       case EntryKind.Send:
       case EntryKind.Receive: {
         const isSend = entry.kind === EntryKind.Send;
-        const queue = isSend ? this.#sends : this.#receives;
-        const done = queue.take(entry.slot);
+        const done = isSend ? this.#sends.take(entry.slot) : this.#takeReceive(entry.slot);
         if (done === undefined) break;
         const completion: WorkCompletion = {
           status: completionStatus(entry.status),
@@ -261,7 +266,7 @@ export abstract class Connection implements AsyncDisposable {
         break;
       }
       case EntryKind.Immediate:
-        this.#receives.take(entry.slot)?.({ status: "success", byteLength: 0, immediate: wide(entry) });
+        this.#takeReceive(entry.slot)?.({ status: "success", byteLength: 0, immediate: wide(entry) });
         break;
       case EntryKind.Established:
         this.established?.(undefined);
@@ -270,6 +275,12 @@ export abstract class Connection implements AsyncDisposable {
         this.handleClosed(entry);
         break;
     }
+  }
+
+  #takeReceive(slot: number): Completed | undefined {
+    const { receives } = this;
+    // only queue pairs have a shared queue
+    return receives === undefined ? this.#receives.take(slot) : receives.take(slot, this as unknown as QueuePair);
   }
 
   /** Set while a connect waits for its outcome. */
@@ -293,6 +304,7 @@ export abstract class Connection implements AsyncDisposable {
     this.flush();
     this.#recall({ status: "flushed", byteLength: 0 });
     this.device.release(this.tag, this.#handle);
+    this.receives?.detach();
     this.established?.(error ?? new RdmaError(code === "Ok" ? "Closed" : code));
     this.#resolveClosed(error);
   }

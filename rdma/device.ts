@@ -12,6 +12,7 @@ import { checkPrivateData, ConnectionRequest, Listener, type ListenOptions, type
 import { ProtectionDomain } from "./protection_domain.ts";
 import { type PollingOptions, Pump, type RingEntry } from "./pump.ts";
 import { QueuePair, type Queues } from "./queue_pair.ts";
+import { SharedReceiveQueue, type SharedReceiveQueueOptions } from "./shared_receive_queue.ts";
 import { Stream } from "./stream.ts";
 
 /** RDMA Read depths that are offered unless told otherwise. */
@@ -48,10 +49,11 @@ export class Device implements AsyncDisposable {
   /** Scratch space for results of native calls. */
   readonly out: Float64Array<ArrayBuffer> = new Float64Array(4);
   readonly #pump: Pump;
-  readonly #endpoints: (Connection | ListenOptions | undefined)[] = [undefined];
+  readonly #endpoints: (Connection | SharedReceiveQueue | ListenOptions | undefined)[] = [undefined];
   readonly #freeTags: number[] = [];
   readonly #listeners = new Set<Listener>();
-  readonly #dirty: Connection[] = [];
+  readonly #shared = new Set<SharedReceiveQueue>();
+  readonly #dirty: { flush(): void }[] = [];
   #flushScheduled = false;
   #inBatch = false;
   readonly #domains = new Set<ProtectionDomain>();
@@ -106,6 +108,24 @@ export class Device implements AsyncDisposable {
     return new CompletionQueue(this.usable(), options);
   }
 
+  /** A queue of receives that several queue pairs use. */
+  createSharedReceiveQueue(options: SharedReceiveQueueOptions): SharedReceiveQueue {
+    return new SharedReceiveQueue(this.usable(), options);
+  }
+
+  /** Has entries with `tag` delivered to a shared receive queue. For the queue. */
+  attachShared(tag: number, queue: SharedReceiveQueue): void {
+    this.#endpoints[tag] = queue;
+    this.#shared.add(queue);
+  }
+
+  /** Forgets a shared receive queue. For the queue. */
+  releaseShared(tag: number, queue: SharedReceiveQueue): void {
+    // The tag stays taken: an event that is in the ring may still name it.
+    this.#endpoints[tag] = undefined;
+    this.#shared.delete(queue);
+  }
+
   /** Hands on what was posted, takes what completions there are, and calls back for them, without waiting. Returns how many there were. */
   progress(): number {
     if (this.#dirty.length > 0) this.#flush();
@@ -121,7 +141,7 @@ export class Device implements AsyncDisposable {
 
   /** Encodes connection settings for the engine. */
   settings(
-    options: Partial<StartupOptions> & { stream?: boolean; peerToPeer?: boolean; revision?: number },
+    options: Partial<StartupOptions> & Queues & { stream?: boolean; peerToPeer?: boolean; revision?: number },
   ): Uint32Array<ArrayBuffer> {
     for (const depth of [options.inboundReadDepth ?? 0, options.outboundReadDepth ?? 0]) {
       if (!Number.isInteger(depth) || depth < 0 || depth > READ_DEPTH_MAX) {
@@ -136,6 +156,14 @@ export class Device implements AsyncDisposable {
     words[4] = options.outboundReadDepth ?? READ_DEPTH;
     words[5] = Number(options.peerToPeer ?? true);
     words[6] = options.revision ?? 2;
+    const { receives } = options;
+    if (receives !== undefined) {
+      if (!receives.live || receives.pd !== options.pd) {
+        throw new TypeError("the shared receive queue is closed, or of another protection domain");
+      }
+      words[7] = receives.handle >>> 0;
+      words[8] = receives.handle / 2 ** 32;
+    }
     return words;
   }
 
@@ -272,8 +300,8 @@ export class Device implements AsyncDisposable {
     this.#pump.unref();
   }
 
-  /** A connection has work to hand to the engine at the end of this batch, or turn. */
-  dirty(connection: Connection): void {
+  /** A connection or shared queue has work to hand to the engine at the end of this batch, or turn. */
+  dirty(connection: { flush(): void }): void {
     this.#dirty.push(connection);
     if (this.#inBatch || this.#flushScheduled) return;
     this.#flushScheduled = true;
@@ -314,7 +342,7 @@ export class Device implements AsyncDisposable {
         this.#acceptStream(entry.aux, (endpoint ?? {}) as ListenOptions);
         break;
       default:
-        (endpoint as Connection | undefined)?.handleEntry(entry);
+        (endpoint as Connection | SharedReceiveQueue | undefined)?.handleEntry(entry);
     }
   }
 
@@ -347,6 +375,7 @@ export class Device implements AsyncDisposable {
     }
     this.#pump.poll();
     await Promise.all(ends);
+    for (const queue of this.#shared) queue[Symbol.dispose]();
     // Memory of the engine's goes with the device: what is left of it must not be seen any more.
     for (const domain of this.#domains) domain[Symbol.dispose]();
     this.#open = false;

@@ -124,6 +124,7 @@ export class ConnectionRequest {
     if (status < 0) {
       device.unreserve(tag);
       device.native.weft_release(this.#handle);
+      options.receives?.detach();
       const gone = Promise.reject(new RdmaError("Closed", { message: "the peer has gone" }));
       // A peer that goes must not end a process that accepts without looking back.
       gone.catch(() => {});

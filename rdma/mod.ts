@@ -41,5 +41,7 @@ export { Stream } from "./stream.ts";
 export type { PollingOptions } from "./pump.ts";
 export { CompletionQueue } from "./completion_queue.ts";
 export type { CompletionQueueOptions, QueuedCompletion } from "./completion_queue.ts";
+export { SharedReceiveQueue } from "./shared_receive_queue.ts";
+export type { Received, SharedReceiveQueueOptions } from "./shared_receive_queue.ts";
 export { describeTerminate, RdmaError } from "./errors.ts";
 export type { RdmaErrorCode, TerminateInfo } from "./errors.ts";

@@ -9,6 +9,7 @@ import type { CompletionQueue } from "./completion_queue.ts";
 import type { Device } from "./device.ts";
 import { RdmaError } from "./errors.ts";
 import type { MemoryRegion } from "./memory_region.ts";
+import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 
 /** One element of a scatter/gather list: a part of a registered region. */
 export interface Sge {
@@ -40,6 +41,8 @@ export interface Queues {
   sendQueue?: CompletionQueue;
   /** For receives. */
   receiveQueue?: CompletionQueue;
+  /** Where receives come from: then none can be posted to the queue pair itself. */
+  receives?: SharedReceiveQueue;
 }
 
 /** Work for the send queue that moves memory. */
@@ -98,7 +101,7 @@ export class QueuePair extends Connection {
 
   /** For the device's use. */
   constructor(device: Device, fields: { tag: number; handle: number; queues: Queues }) {
-    super(device, fields.tag, fields.handle);
+    super(device, fields.tag, fields.handle, fields.queues.receives);
     this.sendQueue = fields.queues.sendQueue;
     this.receiveQueue = fields.queues.receiveQueue;
   }
@@ -185,6 +188,7 @@ export class QueuePair extends Connection {
    */
   postRecv(local: readonly Sge[], done: Completed | { id: unknown }): void {
     checkElements(local);
+    if (this.receives !== undefined) throw new TypeError("the queue pair takes its receives from a shared queue");
     const callback = typeof done === "function" ? done : this.#toReceiveQueue(done.id);
     this.begin(WorkOpcode.Receive, WorkFlag.Signalled, local.length, callback, local);
     this.#elements(local);
@@ -268,11 +272,13 @@ function unlessSuccess(done: Completed): Completed {
   };
 }
 
-function failure(status: CompletionStatus): RdmaError {
+/** Why work ended that did not succeed. */
+export function failure(status: CompletionStatus): RdmaError {
   return new RdmaError(status === "flushed" || status === "success" ? "Flushed" : status);
 }
 
-function checkElements(local: readonly Sge[]): void {
+/** Throws for elements that are not within a live region. */
+export function checkElements(local: readonly Sge[]): void {
   let total = 0;
   for (const { region, offset, length } of local) {
     if (!region.live) throw new TypeError("the region is deregistered");

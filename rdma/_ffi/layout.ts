@@ -22,6 +22,7 @@ export const EntryKind = {
   Stream: 5,
   Closed: 6,
   Immediate: 7,
+  Limit: 8,
 } as const;
 
 /** Words of a work request in front of its elements: opcode and flags and count, slot, STag, STag to invalidate, offset low, offset high. */
@@ -46,8 +47,8 @@ export const ATOMIC_WORDS = 8;
 /** Flags of a work request. */
 export const WorkFlag = { Signalled: 1, Invalidate: 2, Solicited: 4 } as const;
 
-/** Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision. */
-export const SETTINGS_WORDS = 7;
+/** Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision, handle of a shared receive queue low and high. */
+export const SETTINGS_WORDS = 9;
 /** Bytes of connection facts: 8 words, two addresses as text of 64 bytes, private data of 512. */
 export const FACTS_BYTES = 32 + 64 + 64 + 512;
 

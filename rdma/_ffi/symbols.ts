@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 /** Symbols of the engine. */
 export const symbols = {
@@ -67,7 +67,7 @@ export const symbols = {
       "u32", /* host bytes */
       "u32", /* port */
       "u32", /* tag */
-      "buffer", /* settings u32[7] */
+      "buffer", /* settings u32[SETTINGS_WORDS] */
       "buffer", /* private data */
       "u32", /* private data bytes */
       "buffer", /* out f64[1] */
@@ -78,7 +78,7 @@ export const symbols = {
     parameters: [
       "f64", /* connection */
       "u32", /* tag */
-      "buffer", /* settings u32[7] */
+      "buffer", /* settings u32[SETTINGS_WORDS] */
       "buffer", /* private data */
       "u32", /* private data bytes */
     ],
@@ -93,6 +93,16 @@ export const symbols = {
     parameters: ["f64", /* connection */ "buffer", /* work u32[] */ "u32" /* words */],
     result: "i32",
   },
+  weft_shared_create: {
+    parameters: ["f64", /* device */ "u32", /* depth */ "u32", /* tag */ "buffer" /* out f64[1] */],
+    result: "i32",
+  },
+  weft_shared_post: {
+    parameters: ["f64", /* shared receive queue */ "buffer", /* work u32[] */ "u32" /* words */],
+    result: "i32",
+  },
+  weft_shared_limit: { parameters: ["f64", /* shared receive queue */ "u32" /* receives left */], result: "i32" },
+  weft_shared_close: { parameters: ["f64" /* shared receive queue */], result: "i32" },
   weft_start: { parameters: ["f64" /* connection */], result: "i32" },
   weft_close: { parameters: ["f64" /* connection */], result: "i32" },
   weft_abort: { parameters: ["f64" /* connection */], result: "i32" },

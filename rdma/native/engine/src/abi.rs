@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use weft_proto::{AtomicOperation, AtomicRequest, StartupOptions};
 
-use crate::conn::{Conn, Options};
-use crate::device::{Device, CONNS, DEVICES, LISTENERS};
+use crate::conn::{Conn, Options, POSTED_MAX};
+use crate::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
 use crate::listener::{Listener, CONNECTIONS_MAX};
 use crate::memory::Grant;
+use crate::shared::SharedReceives;
 use crate::status::Status;
 use crate::work::{Operation, ReceiveWork, SendWork, Sge, Sges};
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -28,6 +29,8 @@ pub const ATOMIC_WORDS: usize = 8;
 pub const SGES_MAX: usize = 1024;
 /// The longest message (RFC 5041 §5.1: message offsets have 32 bits).
 pub const MESSAGE_BYTES_MAX: u64 = u32::MAX as u64;
+/// Words of connection settings.
+pub const SETTINGS_WORDS: usize = 9;
 /// Bytes that `weft_facts` writes.
 pub const FACTS_BYTES: usize = 32 + 64 + 64 + 512;
 
@@ -309,16 +312,24 @@ pub extern "C" fn weft_listener_close(handle: f64) -> i32 {
 }
 
 /// # Safety
-/// `options` has 7 words: stream, crc (0 off, 1 on, 2 with other hosts), protection domain, IRD, ORD, peer-to-peer, revision.
+/// `options` has [`SETTINGS_WORDS`] words: stream, crc (0 off, 1 on, 2 with other hosts), protection domain, IRD, ORD, peer-to-peer, revision, handle of a
+/// shared receive queue (or 0), low and high.
 unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, Status> {
     // SAFETY: by this function's contract.
-    let words = unsafe { input(options, 7) }?;
-    let [stream, crc, pd, ird, ord, peer_to_peer, revision] = words else { return Err(Status::Invalid) };
+    let words = unsafe { input(options, SETTINGS_WORDS) }?;
+    let [stream, crc, pd, ird, ord, peer_to_peer, revision, shared_low, shared_high] = words else {
+        return Err(Status::Invalid);
+    };
+    let shared = match u64::from(*shared_high) << 32 | u64::from(*shared_low) {
+        0 => None,
+        handle => Some(SHARED.get(handle).ok_or(Status::BadHandle)?),
+    };
     let depth = |n: &u32| u16::try_from(*n).map_err(|_| Status::Invalid);
     Ok(Options {
         stream: *stream != 0,
         crc: *crc,
         pd: *pd,
+        shared,
         startup: StartupOptions {
             revision: u8::try_from(*revision).map_err(|_| Status::Invalid)?,
             crc: false,
@@ -333,7 +344,7 @@ unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, S
 /// Begins to connect; `out`: handle. An `Established` or `Closed` entry with `tag` follows.
 ///
 /// # Safety
-/// `host` and `private_data` have the lengths beside them; `settings` has 7 words, see `options`; `out` room for a value.
+/// `host` and `private_data` have the lengths beside them; `settings` has `SETTINGS_WORDS` words, see `options`; `out` room for a value.
 #[no_mangle]
 pub unsafe extern "C" fn weft_connect(
     handle: f64,
@@ -383,7 +394,7 @@ pub unsafe extern "C" fn weft_connect(
 /// Accepts a requested connection or takes a stream; its entries carry `tag` from now on.
 ///
 /// # Safety
-/// `settings` has 7 words, see `options`; `private_data` has the length beside it.
+/// `settings` has `SETTINGS_WORDS` words, see `options`; `private_data` has the length beside it.
 #[no_mangle]
 pub unsafe extern "C" fn weft_accept(
     handle: f64,
@@ -525,6 +536,67 @@ pub unsafe extern "C" fn weft_post(handle: f64, words: *const u32, count: u32) -
         let (mut sends, mut receives) = (Vec::new(), Vec::new());
         decode(words, conn.is_stream(), &mut sends, &mut receives)?;
         Ok(conn.post(sends, receives) as i32)
+    })
+}
+
+fn shared(handle: f64) -> Result<Arc<SharedReceives>, Status> {
+    SHARED.get(handle as u64).ok_or(Status::BadHandle)
+}
+
+/// Makes a shared receive queue; its events carry `tag`. `out`: handle.
+///
+/// # Safety
+/// `out` has room for a value.
+#[no_mangle]
+pub unsafe extern "C" fn weft_shared_create(handle: f64, depth: u32, tag: u32, out: *mut f64) -> i32 {
+    boundary!({
+        let device = device(handle)?;
+        if depth == 0 || depth as usize > POSTED_MAX {
+            return Err(Status::Invalid);
+        }
+        let made = SHARED
+            .insert_with(|new| SharedReceives::new(new, &device, depth as usize, tag))
+            .ok_or(Status::Exhausted)?;
+        // SAFETY: the caller vouches for `out`.
+        unsafe { output(out, [made.handle as f64]) }?;
+        Ok(0)
+    })
+}
+
+/// Posts a batch of receives to a shared receive queue, in the form of `weft_post`. All or none are taken.
+///
+/// # Safety
+/// `words` has `count` words.
+#[no_mangle]
+pub unsafe extern "C" fn weft_shared_post(handle: f64, words: *const u32, count: u32) -> i32 {
+    boundary!({
+        let shared = shared(handle)?;
+        // SAFETY: the caller vouches for the words.
+        let words = unsafe { input(words, count as usize) }?;
+        let (mut sends, mut receives) = (Vec::new(), Vec::new());
+        decode(words, false, &mut sends, &mut receives)?;
+        if !sends.is_empty() {
+            return Err(Status::Invalid);
+        }
+        Ok(shared.post(receives) as i32)
+    })
+}
+
+/// Asks for one `Limit` entry when fewer than `limit` receives are left; 0: for none.
+#[no_mangle]
+pub extern "C" fn weft_shared_limit(handle: f64, limit: u32) -> i32 {
+    boundary!({
+        shared(handle)?.set_limit(limit as usize);
+        Ok(0)
+    })
+}
+
+/// Closes a shared receive queue. What is posted to it is gone, without completions.
+#[no_mangle]
+pub extern "C" fn weft_shared_close(handle: f64) -> i32 {
+    boundary!({
+        SHARED.remove(handle as u64).ok_or(Status::BadHandle)?.close();
+        Ok(0)
     })
 }
 

@@ -20,6 +20,7 @@ use crate::lock;
 use crate::memory::Through;
 use crate::ring::{Entry, EntryKind};
 use crate::rx::{Context, ReceiveEnd, Rx};
+use crate::shared::SharedReceives;
 use crate::socket::{self, Transfer};
 use crate::status::Status;
 use crate::tx::{SendEnd, SendError, Tx};
@@ -87,6 +88,8 @@ pub struct Options {
     pub crc: u32,
     /// Protection domain.
     pub pd: u32,
+    /// Where receives come from, instead of being posted to the connection.
+    pub shared: Option<Arc<SharedReceives>>,
 }
 
 /// What is known of an established connection.

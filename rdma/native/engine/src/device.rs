@@ -17,6 +17,7 @@ use crate::lock;
 use crate::memory::MemoryTable;
 use crate::registry::Registry;
 use crate::ring::Ring;
+use crate::shared::SharedReceives;
 
 /// Every device of the process.
 pub static DEVICES: Registry<Device> = Registry::new();
@@ -24,6 +25,8 @@ pub static DEVICES: Registry<Device> = Registry::new();
 pub static CONNS: Registry<Conn> = Registry::new();
 /// Every listener.
 pub static LISTENERS: Registry<Listener> = Registry::new();
+/// Every shared receive queue.
+pub static SHARED: Registry<SharedReceives> = Registry::new();
 
 /// How long a call of `progress` keeps the background thread away.
 const LEASE_NS: u64 = 1_000_000;
@@ -357,6 +360,12 @@ impl Device {
             if Arc::ptr_eq(&conn.device, self) {
                 conn.abort();
                 CONNS.remove(conn.handle);
+            }
+        }
+        for shared in SHARED.all() {
+            if Arc::ptr_eq(&shared.device, self) {
+                shared.close();
+                SHARED.remove(shared.handle);
             }
         }
         self.stop.store(true, Ordering::SeqCst);

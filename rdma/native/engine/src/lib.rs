@@ -15,6 +15,7 @@ pub mod memory;
 pub mod registry;
 pub mod ring;
 pub mod rx;
+pub mod shared;
 pub mod socket;
 pub mod status;
 pub mod tx;

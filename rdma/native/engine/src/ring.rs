@@ -34,6 +34,8 @@ pub enum EntryKind {
     Closed = 6,
     /// Immediate Data has taken a receive (`aux`: the data).
     Immediate = 7,
+    /// Few receives are left in a shared receive queue (`bytes`: how many).
+    Limit = 8,
 }
 
 /// One completion or event.

@@ -9,7 +9,9 @@ mod place;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
+use weft_proto::ddp::QUEUE_SEND;
 use weft_proto::{
     AtomicRequest, AtomicResponse, Crc32c, Opcode, ReadRequest, Receiver, Segment, Target, Terminate, TerminateCode,
     ATOMIC_OPERAND_LEN, CRC_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN,
@@ -20,6 +22,7 @@ use crate::memory::{
     AccessError, LargeWritable, MemoryTable, Pin, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
 };
 use crate::ring::{Entry, EntryKind, Ring};
+use crate::shared::SharedReceives;
 use crate::socket::{self, Transfer};
 use crate::status::Status;
 use crate::tx::Tx;
@@ -141,6 +144,8 @@ pub struct Rx {
     through: Through,
     /// The first posted receive names memory that is not ours to use.
     blame: bool,
+    /// Where receives come from instead, one for each Send that begins.
+    pub shared: Option<Arc<SharedReceives>>,
     /// FPDUs carry a CRC that is to be checked.
     pub crc: bool,
     /// An FPDU has been received.
@@ -162,6 +167,7 @@ impl Rx {
             large_writable,
             through,
             blame: false,
+            shared: None,
             crc: false,
             started: false,
         }
@@ -210,7 +216,10 @@ impl Rx {
     }
 
     fn bulk(&self, tx: &Tx) -> bool {
-        self.large_writable.load(Ordering::SeqCst) == 0 && self.large_receives == 0 && !tx.has_large_read()
+        self.large_writable.load(Ordering::SeqCst) == 0
+            && self.large_receives == 0
+            && !tx.has_large_read()
+            && !self.shared.as_ref().is_some_and(|shared| shared.has_large())
     }
 
     /// Reads and processes until the socket is empty, the turn is over, or the connection ends.
@@ -332,6 +341,13 @@ impl Rx {
         });
         self.start += need;
         let length = segment.payload_len as u64;
+        if let (Some(shared), true) = (&self.shared, self.queue.is_empty()) {
+            if segment.opcode.queue() == Some(QUEUE_SEND) {
+                if let Some(work) = shared.take() {
+                    self.post(work);
+                }
+            }
+        }
         // From here on an error is answered with this header.
         self.current = Some(Current { segment, header, sink: Sink::Nothing, placed: 0, crc });
         let sink = match (segment.opcode, segment.target) {

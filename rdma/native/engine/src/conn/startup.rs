@@ -204,6 +204,7 @@ impl Conn {
             Through { pd: options.pd, connection: self.handle },
             self.device.memory.large_writable(options.pd),
         );
+        inner.rx.shared.clone_from(&options.shared);
         inner.rx.crc = established.crc;
         inner.tx.crc = established.crc;
         inner.tx.ird = usize::from(established.ird);
