@@ -6,7 +6,7 @@ mod startup;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -285,7 +285,12 @@ impl Conn {
     pub fn run(self: &Arc<Self>, events: u32) -> bool {
         self.ready.fetch_or(events, Ordering::SeqCst);
         let mut moved = false;
-        while self.ready.load(Ordering::SeqCst) != 0 {
+        loop {
+            // What is noted must be seen by whoever has the lock now, or else the lock be seen to be free; the same after giving it back.
+            fence(Ordering::SeqCst);
+            if self.ready.load(Ordering::SeqCst) == 0 {
+                return moved;
+            }
             let mut inner = match self.inner.try_lock() {
                 Ok(inner) => inner,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -294,7 +299,6 @@ impl Conn {
             let ready = self.ready.swap(0, Ordering::SeqCst);
             moved |= self.turn(&mut inner, ready);
         }
-        moved
     }
 
     /// Runs `f` on the connection's state, then whatever others noted meanwhile. Whoever locks otherwise loses their events.

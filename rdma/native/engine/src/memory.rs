@@ -461,6 +461,61 @@ mod tests {
     }
 
     #[test]
+    fn windows_go_with_their_region() {
+        let (t, r) = table();
+        let windows: Vec<_> = (0..4).map(|i| t.bind(r.stag, i * LARGE, LARGE, to(REMOTE_WRITE)).unwrap()).collect();
+        let other = t.allocate(7, LARGE, to(REMOTE_WRITE)).unwrap();
+        let count = t.large_writable(7);
+        assert_eq!((t.len(), count.load(Ordering::SeqCst)), (6, 6));
+        t.invalidate(windows[0].stag).unwrap();
+        assert_eq!((t.len(), count.load(Ordering::SeqCst)), (5, 5));
+        t.invalidate(r.stag).unwrap();
+        assert_eq!((t.len(), count.load(Ordering::SeqCst)), (1, 1));
+        assert!(windows.iter().all(|w| t.invalidate(w.stag).is_none() && t.pin(w.stag).is_none()));
+        assert!(t.pin(other.stag).is_some());
+    }
+
+    #[test]
+    fn a_peer_takes_the_right_and_leaves_the_memory() {
+        let (t, r) = table();
+        let w = t.bind(r.stag, 0, LARGE, to(REMOTE_WRITE)).unwrap();
+        t.invalidate_remote(via(7), r.stag).unwrap();
+        assert_eq!(t.invalidate_remote(via(7), r.stag), Err(AccessError::InvalidStag));
+        assert!(t.pin(r.stag).is_none() && t.pin(w.stag).is_none() && t.bind(r.stag, 0, 1, to(0)).is_err());
+        // still mapped, and still its owner's to give back
+        // SAFETY: within the region's mapping, which `r` and the table keep.
+        assert_eq!(unsafe { std::ptr::read_volatile(r.address as *const u8) }, 0);
+        assert_eq!(t.len(), 2);
+        assert!(t.invalidate(r.stag).is_some() && t.is_empty());
+        assert_eq!(t.large_writable(7).load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn nobody_has_a_pin_after_deregistration() {
+        let t = MemoryTable::default();
+        for _ in 0..200 {
+            let r = t.allocate(7, LARGE, to(REMOTE_WRITE)).unwrap();
+            let w = t.bind(r.stag, 0, LARGE, to(REMOTE_WRITE)).unwrap();
+            let gone = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for stag in [r.stag, w.stag] {
+                    let (t, gone) = (&t, &gone);
+                    scope.spawn(move || {
+                        while let Some(pin) = t.pin(stag) {
+                            // whoever still holds a pin may write: deregistration must not have returned
+                            assert!(!gone.load(Ordering::SeqCst), "pinned after deregistration");
+                            drop(pin);
+                        }
+                    });
+                }
+                std::thread::yield_now();
+                t.invalidate(r.stag).unwrap();
+                gone.store(true, Ordering::SeqCst);
+            });
+        }
+    }
+
+    #[test]
     fn deregistration_waits_for_pins() {
         let (t, r) = table();
         let t = Arc::new(t);

@@ -123,4 +123,39 @@ mod tests {
         assert!(registry.get(u64::MAX).is_none() && registry.get(0).is_none());
         assert_eq!((registry.all().len(), registry.count()), (1, 1));
     }
+
+    #[test]
+    fn what_cannot_be_made_takes_no_place() {
+        let registry: Registry<u64> = Registry::new();
+        assert!(registry.try_insert_with(|_| None).is_none());
+        let kept = registry.insert_with(Arc::new).unwrap();
+        assert_eq!((registry.count(), registry.get(*kept)), (1, Some(kept)));
+    }
+
+    #[test]
+    fn a_handle_never_finds_another_s_object() {
+        let registry: Registry<u64> = Registry::new();
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let mut gone = Vec::new();
+                    for round in 0..5000u64 {
+                        // every object is its own handle
+                        let mine = registry.insert_with(Arc::new).unwrap();
+                        assert_eq!(registry.get(*mine).as_deref(), Some(&*mine));
+                        if round % 3 != 0 {
+                            assert_eq!(registry.remove(*mine).as_deref(), Some(&*mine));
+                            gone.push(*mine);
+                        }
+                        assert!(gone.iter().rev().take(8).all(|handle| registry.get(*handle).is_none()));
+                        assert!(*mine < 1 << 53);
+                    }
+                });
+            }
+        });
+        assert!(registry.all().iter().all(|object| registry.get(**object).is_some()));
+        assert_eq!(registry.count(), 4 * 1667);
+    }
 }

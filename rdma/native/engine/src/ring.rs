@@ -179,6 +179,35 @@ mod tests {
         assert_eq!(consume(&ring), (0..6).collect::<Vec<_>>());
     }
 
+    proptest::proptest! {
+        /// Against a plain queue: nothing is lost, doubled or overtaken, however full it is and wherever its counters wrap.
+        #[test]
+        fn is_a_queue(start in proptest::num::u32::ANY, steps in proptest::collection::vec((0..9u32, 0..6u32), 1..60)) {
+            let ring = Ring::new(8);
+            ring.word(0).store(start, Ordering::Relaxed);
+            ring.word(HEAD_WORD).store(start, Ordering::Relaxed);
+            let mut model = VecDeque::new();
+            let mut next = 0;
+            for (pushed, taken) in steps {
+                for _ in 0..pushed {
+                    ring.push(entry(next));
+                    model.push_back(next);
+                    next += 1;
+                }
+                for _ in 0..taken {
+                    let ready = ring.ready();
+                    proptest::prop_assert_eq!(ready as usize, model.len().min(8));
+                    let Some(expected) = model.pop_front() else { break };
+                    let head = ring.word(HEAD_WORD).load(Ordering::Relaxed);
+                    let at = HEADER_WORDS + (head & (ring.capacity - 1)) as usize * ENTRY_WORDS;
+                    proptest::prop_assert_eq!(ring.word(at + 3).load(Ordering::Relaxed), expected);
+                    ring.word(HEAD_WORD).store(head.wrapping_add(1), Ordering::Release);
+                }
+            }
+            proptest::prop_assert_eq!(consume(&ring), model.into_iter().collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn several_producers() {
         let ring = std::sync::Arc::new(Ring::new(64));

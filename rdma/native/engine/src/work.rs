@@ -160,3 +160,36 @@ impl ReceiveWork {
         Self { slot, sges, filled: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The pieces of a stretch are its bytes, one by one, in order, in as few pieces as there are elements.
+        #[test]
+        fn pieces_are_the_bytes_of_the_list(
+            lengths in proptest::collection::vec(0..20u32, 0..12),
+            from in 0..100u64,
+            length in 0..100u64,
+        ) {
+            let mut sges = Sges::default();
+            let mut bytes = Vec::new();
+            for (i, length) in lengths.iter().enumerate() {
+                let (stag, address) = (i as u32 + 1, 1000 * i as u64);
+                sges.push(Sge { stag, length: *length, address });
+                bytes.extend((0..u64::from(*length)).map(|at| (stag, address + at)));
+            }
+            prop_assert_eq!(sges.total, bytes.len() as u64);
+            prop_assert_eq!(sges.iter().count(), lengths.len());
+            let expected: Vec<_> = bytes.iter().skip(from as usize).take(length as usize).copied().collect();
+            let pieces: Vec<_> = sges.pieces(from, length).collect();
+            let got: Vec<_> =
+                pieces.iter().flat_map(|p| (0..u64::from(p.length)).map(move |at| (p.stag, p.address + at))).collect();
+            prop_assert_eq!(got, expected);
+            prop_assert!(pieces.iter().all(|piece| piece.length > 0));
+            prop_assert!(pieces.windows(2).all(|pair| pair[0].stag < pair[1].stag));
+        }
+    }
+}
