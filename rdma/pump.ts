@@ -62,6 +62,8 @@ export class Pump {
   #scheduled = false;
   #closed = false;
   #hotUntil = 0;
+  /** Since the last turn, by who may do so without looking at the clock. */
+  #wasPolled = false;
   #users = 0;
   #poll = () => this.#turn();
 
@@ -126,7 +128,8 @@ export class Pump {
     const ready = Math.max(0, this.#native.weft_progress(this.#handle, 0));
     if (ready > 0) this.#dispatch(ready);
     // who polls is not told of what comes later, unless a turn arms the channel again
-    this.kick();
+    this.#wasPolled = true;
+    this.#schedule();
     return ready;
   }
 
@@ -139,6 +142,10 @@ export class Pump {
   #turn(): void {
     this.#scheduled = false;
     if (this.#closed) return;
+    if (this.#wasPolled) {
+      this.#wasPolled = false;
+      this.#hotUntil = performance.now() + this.#hotMs;
+    }
     const ready = this.#native.weft_progress(this.#handle, this.#spinNs);
     if (ready > 0) {
       this.#dispatch(ready);

@@ -91,9 +91,7 @@ export class Pinger {
     this.#isUnderWay = false;
     this.#count++;
     const { iterations, durationMs } = this.#goal;
-    if (iterations > 0 ? this.#count >= iterations : now - this.#startMs >= durationMs) return "done";
-    if (this.#lane.run.spec.events) this.#send(); // nothing else calls for the next step
-    return "idle";
+    return (iterations > 0 ? this.#count >= iterations : now - this.#startMs >= durationMs) ? "done" : "next";
   }
 
   #send(): void {

@@ -30,8 +30,11 @@ export interface RunSpec {
   atomic?: AtomicWork["opcode"];
 }
 
-/** Where a step of a measurement has got to: in the middle of something, between two somethings, or at its end. */
-export type Step = "busy" | "idle" | "done";
+/**
+ * How a step of a measurement ends: it waits in the middle of a round trip ("busy"), it waits where a rest does not matter ("idle"), the next step is due ("next"),
+ * or there is none ("done").
+ */
+export type Step = "busy" | "idle" | "next" | "done";
 
 /** What a peer may do with what is sent, and with where things arrive. */
 const OUT_ACCESS = {
@@ -162,8 +165,8 @@ export class Run implements AsyncDisposable {
   }
 
   /**
-   * Takes steps until one is the last. Polls between them, or sleeps where the run is one of events. The event loop gets its turns when a step ends
-   * something, or at the latest after a while.
+   * Takes steps until one is the last. Polls while they wait, or sleeps where the run is one of events. The event loop gets its turns between two round
+   * trips, or at the latest after a while.
    */
   async drive(step: () => Step): Promise<void> {
     try {
@@ -179,8 +182,9 @@ export class Run implements AsyncDisposable {
   async #drive(step: () => Step): Promise<void> {
     let rested = performance.now();
     while (this.spec.events) {
-      if (step() === "done") return;
-      await this.change();
+      const at = step();
+      if (at === "done") return;
+      if (at !== "next") await this.change();
       if (performance.now() - rested < SLICE_MS) continue;
       rested = performance.now();
       this.onRest();
@@ -198,8 +202,9 @@ export class Run implements AsyncDisposable {
     const end = performance.now() + SLICE_MS;
     do {
       for (let i = 0; i < STEPS; i++) {
-        if (step() === "done") return "done";
-        device.progress();
+        const at = step();
+        if (at === "done") return at;
+        if (at !== "next") device.progress();
       }
       if (this.#hasFailed) throw this.#failure;
     } while (performance.now() < end);

@@ -498,7 +498,7 @@ impl Conn {
         let mut moved = false;
         if ready & (READABLE | ENDING) != 0 && !inner.held {
             let ending = inner.peer_ending;
-            let before = inner.rx.posted();
+            let before = inner.rx.received;
             let device = Arc::clone(&self.device);
             let mut context = Context {
                 fd,
@@ -510,7 +510,7 @@ impl Conn {
                 tx: &mut inner.tx,
             };
             let end = if inner.stream { inner.rx.drive_stream(&mut context) } else { inner.rx.drive(&mut context) };
-            moved = inner.rx.posted() != before;
+            moved = inner.rx.received != before;
             match end {
                 ReceiveEnd::Drained if inner.send_failed => self.fail(inner, Status::Reset, 0, None),
                 ReceiveEnd::Drained => {}

@@ -150,6 +150,8 @@ pub struct Rx {
     pub crc: bool,
     /// An FPDU has been received.
     pub started: bool,
+    /// Bytes that have come from the socket, payload or not.
+    pub received: u64,
 }
 
 impl Rx {
@@ -170,6 +172,7 @@ impl Rx {
             shared: None,
             crc: false,
             started: false,
+            received: 0,
         }
     }
 
@@ -302,7 +305,7 @@ impl Rx {
         let n = Self::received(outcome, within)?;
         self.end += n;
         self.drained = n < asked && !context.ending;
-        Self::spend(budget, n)
+        self.spend(budget, n)
     }
 
     fn received(outcome: Transfer, within: bool) -> Result<usize, Stop> {
@@ -316,7 +319,8 @@ impl Rx {
         }
     }
 
-    fn spend(budget: &mut usize, n: usize) -> Result<(), Stop> {
+    fn spend(&mut self, budget: &mut usize, n: usize) -> Result<(), Stop> {
+        self.received += n as u64;
         if n >= *budget {
             *budget = 0;
             return Err(Stop::End(ReceiveEnd::Turn));
@@ -479,6 +483,7 @@ impl Rx {
                 Transfer::Failed(code) => return ReceiveEnd::Failed(code),
             };
             context.counters.bytes_placed.add(n as u64);
+            self.received += n as u64;
             self.take(context, n as u64);
             if n < asked && !context.ending {
                 return ReceiveEnd::Drained;

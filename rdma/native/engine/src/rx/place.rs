@@ -171,6 +171,6 @@ impl Rx {
         self.end = n - placed;
         context.counters.bytes_placed.add(placed as u64);
         self.drained = n < asked && !context.ending;
-        Self::spend(budget, n)
+        self.spend(budget, n)
     }
 }
