@@ -40,7 +40,7 @@ export class BufferPool implements Disposable {
   #bytes = 0;
   #lent = 0;
 
-  /** @param pd where the memory is registered  @param options `bytesMax`: how much memory the pool may take */
+  /** A pool of memory registered in `pd`, of `bytesMax` bytes at the most. */
   constructor(pd: ProtectionDomain, options: { bytesMax?: number } = {}) {
     this.#pd = pd;
     this.#bytesMax = options.bytesMax ?? POOL_BYTES_MAX;

@@ -55,13 +55,21 @@ export type Completed = (completion: WorkCompletion) => void;
 
 /** What is known of an established connection. */
 export interface ConnectionFacts {
+  /** MPA revision; 0 of a plain TCP connection. */
   revision: number;
+  /** Whether every FPDU carries a CRC. */
   crc: boolean;
+  /** RDMA Reads of the peer's that are served at once (IRD). */
   inboundReadDepth: number;
+  /** RDMA Reads of ours that are outstanding at once (ORD). */
   outboundReadDepth: number;
+  /** Our address. */
   localAddress: string;
+  /** Our port. */
   localPort: number;
+  /** The peer's address. */
   remoteAddress: string;
+  /** The peer's port. */
   remotePort: number;
   /** The peer's private data of the MPA start-up. */
   privateData: Uint8Array;
@@ -248,7 +256,11 @@ export abstract class Connection implements AsyncDisposable {
     }
   }
 
-  /** Handles a ring entry of this connection. For the device. */
+  /**
+   * Handles a ring entry of this connection. For the device.
+   *
+   * @internal
+   */
   handleEntry(entry: RingEntry): void {
     switch (entry.kind) {
       case EntryKind.Send:
@@ -272,7 +284,7 @@ export abstract class Connection implements AsyncDisposable {
         this.established?.(undefined);
         break;
       case EntryKind.Closed:
-        this.handleClosed(entry);
+        this.#handleClosed(entry);
         break;
     }
   }
@@ -286,7 +298,7 @@ export abstract class Connection implements AsyncDisposable {
   /** Set while a connect waits for its outcome. */
   established: ((error: RdmaError | undefined) => void) | undefined;
 
-  private handleClosed(entry: RingEntry): void {
+  #handleClosed(entry: RingEntry): void {
     if (this.#ended) return;
     const code = codeOf(entry.status);
     let error: RdmaError | undefined;
@@ -294,10 +306,10 @@ export abstract class Connection implements AsyncDisposable {
       const privateData = code === "Rejected" ? readFacts(this.device, this.#handle)?.privateData : undefined;
       error = new RdmaError(code, { terminate: unpackTerminate(entry.detail), privateData });
     }
-    this.end(error ?? undefined, code);
+    this.#end(error ?? undefined, code);
   }
 
-  private end(error: RdmaError | undefined, code: RdmaErrorCode): void {
+  #end(error: RdmaError | undefined, code: RdmaErrorCode): void {
     // The facts outlive the handle: a peer's address is asked for after its connection.
     this.#facts ??= readFacts(this.device, this.#handle);
     this.#ended = true;

@@ -25,7 +25,9 @@ export type DeviceCounters = Record<typeof COUNTERS[number], number>;
 
 /** Where to connect to. */
 export interface ConnectOptions extends StartupOptions, Queues {
+  /** Name or address of the peer. */
   hostname: string;
+  /** Its port. */
   port: number;
   /** Ask for MPA peer-to-peer mode (RFC 6581), so that either side may speak first. Default: true. */
   peerToPeer?: boolean;
@@ -33,6 +35,7 @@ export interface ConnectOptions extends StartupOptions, Queues {
   revision?: 1 | 2;
   /** Called before anything can arrive: the place to post receives. */
   onReady?: (qp: QueuePair) => void;
+  /** Ends the attempt. */
   signal?: AbortSignal;
 }
 
@@ -42,7 +45,11 @@ export interface ConnectOptions extends StartupOptions, Queues {
  * The event loop stays alive while there is a connection or a listener.
  */
 export class Device implements AsyncDisposable {
-  /** The engine's functions. */
+  /**
+   * The engine's functions. For the classes of this directory.
+   *
+   * @internal
+   */
   readonly native: Native;
   /** The engine's handle. */
   readonly handle: number;

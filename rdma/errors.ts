@@ -5,7 +5,7 @@
  */
 
 /** Names of the engine's status codes (`status.rs`), by their negated value. */
-const CODES = [
+export const RDMA_ERROR_CODES = [
   "Ok",
   "BadHandle",
   "Invalid",
@@ -28,7 +28,7 @@ const CODES = [
 ] as const;
 
 /** What went wrong, by name. */
-export type RdmaErrorCode = typeof CODES[number];
+export type RdmaErrorCode = typeof RDMA_ERROR_CODES[number];
 
 const MESSAGES: Record<RdmaErrorCode, string> = {
   Ok: "no error",
@@ -54,8 +54,11 @@ const MESSAGES: Record<RdmaErrorCode, string> = {
 
 /** The error that a Terminate message names (RFC 5040 §4.8): layer 0 RDMAP, 1 DDP, 2 MPA. */
 export interface TerminateInfo {
+  /** Who found it: 0 RDMAP, 1 DDP, 2 MPA. */
   layer: number;
+  /** Type of error, within the layer. */
   etype: number;
+  /** The error, within its type. */
   code: number;
 }
 
@@ -89,6 +92,7 @@ const TERMINATES: Record<string, string> = {
 
 /** A failure of a verb, a work request or a connection. */
 export class RdmaError extends Error {
+  /** "RdmaError". */
   override readonly name = "RdmaError";
   /** What went wrong. */
   readonly code: RdmaErrorCode;
@@ -97,7 +101,7 @@ export class RdmaError extends Error {
   /** The Terminate that ended the connection, ours or the peer's. */
   readonly terminate?: TerminateInfo;
 
-  /** @param code what went wrong  @param options more about it */
+  /** An error with the message of its code, unless `options` has another. */
   constructor(
     code: RdmaErrorCode,
     options: { message?: string; privateData?: Uint8Array; terminate?: TerminateInfo; cause?: unknown } = {},
@@ -118,7 +122,7 @@ export function describeTerminate({ layer, etype, code }: TerminateInfo): string
 
 /** The name of an engine status (zero or negative). */
 export function codeOf(status: number): RdmaErrorCode {
-  return CODES[-status] ?? "System";
+  return RDMA_ERROR_CODES[-status] ?? "System";
 }
 
 /** The Terminate in a Closed entry's detail, if there is one. */

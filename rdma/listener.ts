@@ -24,6 +24,7 @@ export interface ListenOptions {
 
 /** MPA start-up, from either side. */
 export interface StartupOptions {
+  /** The domain of the queue pair: memory of others cannot be reached through it. */
   pd: ProtectionDomain;
   /** For the peer; at most 508 bytes. */
   privateData?: Uint8Array;

@@ -17,6 +17,7 @@
  *
  * @module
  */
+export { COUNTERS } from "./_ffi/layout.ts";
 export { Device } from "./device.ts";
 export type { ConnectOptions, DeviceCounters } from "./device.ts";
 export { ConnectionRequest, Listener } from "./listener.ts";
@@ -43,5 +44,5 @@ export { CompletionQueue } from "./completion_queue.ts";
 export type { CompletionQueueOptions, QueuedCompletion } from "./completion_queue.ts";
 export { SharedReceiveQueue } from "./shared_receive_queue.ts";
 export type { Received, SharedReceiveQueueOptions } from "./shared_receive_queue.ts";
-export { describeTerminate, RdmaError } from "./errors.ts";
+export { describeTerminate, RDMA_ERROR_CODES, RdmaError } from "./errors.ts";
 export type { RdmaErrorCode, TerminateInfo } from "./errors.ts";

@@ -13,6 +13,7 @@ import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 
 /** One element of a scatter/gather list: a part of a registered region. */
 export interface Sge {
+  /** The region. */
   region: MemoryRegion;
   /** First byte, relative to the region. */
   offset: number;
@@ -22,6 +23,7 @@ export interface Sge {
 
 /** Memory of the peer's, as it told us. */
 export interface RemoteMemory {
+  /** Steering tag. */
   stag: number;
   /** Tagged offset of the first byte. */
   address: bigint;
@@ -130,6 +132,7 @@ export class QueuePair extends Connection {
    * @throws {RdmaError} `Closed`, or `Exhausted` where too much is outstanding
    */
   postSend(work: TransferRequest, done?: Completed): void;
+  /** Queues work of any kind, as above. */
   postSend(work: WorkRequest, done?: Completed): void;
   postSend(work: WorkRequest, done: Completed | undefined = this.#toSendQueue(work)): void {
     const { local = NO_ELEMENTS } = work;

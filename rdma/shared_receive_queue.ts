@@ -200,7 +200,11 @@ export class SharedReceiveQueue implements Disposable {
     this.#users--;
   }
 
-  /** Handles a ring entry of this queue. For the device. */
+  /**
+   * Handles a ring entry of this queue. For the device.
+   *
+   * @internal
+   */
   handleEntry(entry: RingEntry): void {
     if (entry.kind === EntryKind.Limit) this.#onLimit?.(entry.bytes);
   }

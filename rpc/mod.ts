@@ -58,6 +58,7 @@ export { type MemoryBulk, memoryPair, type MemoryPairOptions } from "./transport
 export { type RdmaClientOptions, RdmaClientTransport } from "./transports/rdma_client.ts";
 export { type RdmaServerOptions, RdmaServerTransport } from "./transports/rdma_server.ts";
 export type {
+  Associated,
   Domain,
   Exposed,
   FindRegion,

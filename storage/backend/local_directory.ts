@@ -68,6 +68,7 @@ export interface LocalDirectoryTraits {
 export class LocalDirectory implements FileSystem {
   readonly root: FileHandle;
   readonly limits: FileSystemLimits;
+  /** What the directory's file system can do. */
   readonly traits: LocalDirectoryTraits;
   readonly #symbols: StorageSymbols;
   readonly #id: number;
