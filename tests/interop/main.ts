@@ -20,7 +20,14 @@ export interface Scenario {
   run(report: Report): Promise<void>;
 }
 
-const SCENARIOS: readonly Scenario[] = [capture, rping, mountOver("rdma"), mountOver("tcp"), kernelServer];
+const SCENARIOS: readonly Scenario[] = [
+  capture,
+  rping,
+  mountOver("rdma"),
+  mountOver("rdma-crc"),
+  mountOver("tcp"),
+  kernelServer,
+];
 
 async function main(chosen: readonly string[]): Promise<number> {
   const unknown = chosen.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name));

@@ -34,6 +34,10 @@ const OVER_RDMA: readonly Expectation[] = [
   { name: "Sends", filter: "iwarp_rdma.opcode == 3 || iwarp_rdma.opcode == 4", framesMin: 40 },
   { name: "RPC-over-RDMA", filter: "rpcordma", framesMin: 40 },
 ];
+const WITH_CRC: readonly Expectation[] = [
+  { name: "CRCs asked for and granted", filter: "iwarp_mpa.crc_flag == 1", framesMin: 2 },
+  { name: "a CRC in every FPDU", filter: "iwarp_mpa.fpdu && iwarp_mpa.crc_check", framesMin: 40 },
+];
 const NFS: readonly Expectation[] = [
   ...[
     ["WRITE", 7, 2],
@@ -75,7 +79,16 @@ export const capture: Scenario = {
       try {
         const file = `${directory}/${proto}.pcapng`;
         await record(tshark, file, (port) => useServer(`nfs://127.0.0.1:${port}/?proto=${proto}&crc=${crc}`));
-        await judge(tshark, file, { label: `${proto}, CRC ${crc}`, overRdma: proto === "rdma", unjust, report });
+        await judge(tshark, file, {
+          label: `${proto}, CRC ${crc}`,
+          expectations: proto === "tcp"
+            ? NFS
+            : crc === "on"
+            ? [...OVER_RDMA, ...WITH_CRC, ...NFS]
+            : [...OVER_RDMA, ...NFS],
+          unjust,
+          report,
+        });
       } finally {
         await Deno.remove(directory, { recursive: true });
       }
@@ -149,7 +162,12 @@ async function useServer(url: string): Promise<void> {
 async function judge(
   tshark: string,
   file: string,
-  { label, overRdma, unjust, report }: { label: string; overRdma: boolean; unjust: string; report: Report },
+  { label, expectations, unjust, report }: {
+    label: string;
+    expectations: readonly Expectation[];
+    unjust: string;
+    report: Report;
+  },
 ): Promise<void> {
   const noTrouble = [
     { name: "no malformed frame", filter: `_ws.malformed${unjust}` },
@@ -164,11 +182,26 @@ async function judge(
       detail: frames.slice(0, 10).join("\n"),
     });
   }
-  for (const { name, filter, framesMin } of [...(overRdma ? OVER_RDMA : []), ...NFS]) {
+  const bad = await badChecksums(tshark, file);
+  report({
+    name: `tshark (${label}): no bad CRC`,
+    outcome: bad.length === 0 ? "ok" : "failed",
+    detail: bad.slice(0, 10).join("\n"),
+  });
+  for (const { name, filter, framesMin } of expectations) {
     const { length } = await framesMatching(tshark, file, filter);
     const detail = `${length} frames match ${filter}, instead of ${framesMin} at the least`;
     report({ name: `tshark (${label}): it sees ${name}`, outcome: length >= framesMin ? "ok" : "failed", detail });
   }
+}
+
+/** What tshark says of the CRCs that are not right. */
+async function badChecksums(tshark: string, file: string): Promise<string[]> {
+  const { success, stdout } = await new Deno.Command(tshark, { args: ["-r", file, "-O", "iwarp_mpa"] }).output();
+  if (!success) throw new Error("tshark cannot read the capture");
+  return new TextDecoder().decode(stdout).split("\n").filter((line) =>
+    line.includes("CRC check:") && !line.includes("(Good CRC32)")
+  );
 }
 
 async function framesMatching(tshark: string, file: string, filter: string): Promise<string[]> {

@@ -16,7 +16,7 @@ make_files() {
   truncate -s 5G sparse; echo -n "far out" | dd of=sparse bs=4096 seek=1310000 conv=notrunc status=none
   for i in $(seq 500); do echo "$i" >"many/$i"; done
 }
-files_of() { cd "/srv/x/from_host_$1"; sha256sum --quiet -c "/ctl/from_host_$1.sha256"; }
+files_of() { cd "/srv/x/from_host_$1"; sha256sum --quiet -c /ctl/from_host.sha256; }
 attributes_of() {
   cd "/srv/x/from_host_$1"
   [[ $(stat -c '%a %.3Y' attributes) == "640 981173106.125" && $(readlink soft) == attributes && $(stat -c %h hard) == 2 ]]
@@ -26,8 +26,8 @@ check "the kernel serves over RDMA" serve
 check "files for the client" make_files
 touch /ctl/exported
 check "the client comes to its end" wait_for /ctl/client_done 600
-for proto in rdma tcp; do
-  check "files that our client wrote ($proto)" files_of $proto
-  check "attributes and links that our client set ($proto)" attributes_of $proto
+for route in rdma rdma-crc tcp; do
+  check "files that our client wrote ($route)" files_of $route
+  check "attributes and links that our client set ($route)" attributes_of $route
 done
 finish

@@ -30,15 +30,18 @@ export const kernelServer: Scenario = {
         host: ports.mount,
         guest: 20048,
       }],
-      files: { "from_host_rdma.sha256": list, "from_host_tcp.sha256": list },
+      files: { "from_host.sha256": list },
       timeoutSeconds: 800,
       onResult: report,
       during: async (guest) => {
         await guest.waitFor("exported");
         const expected = await Deno.readTextFile(`${guest.control}/from_guest.sha256`);
-        for (const proto of ["rdma", "tcp"] as const) {
-          const url = `nfs://127.0.0.1:${ports[proto]}/srv/x?proto=${proto}&mountport=${ports.mount}`;
-          await useExport(url, proto, { local, expected, report });
+        for (const route of ["rdma", "rdma-crc", "tcp"] as const) {
+          const [proto, crc] = route === "tcp"
+            ? ["tcp", "off"] as const
+            : ["rdma", route === "rdma" ? "off" : "on"] as const;
+          const url = `nfs://127.0.0.1:${ports[proto]}/srv/x?proto=${proto}&crc=${crc}&mountport=${ports.mount}`;
+          await useExport(url, route, { local, expected, report });
         }
         await guest.signal("client_done");
       },
@@ -49,13 +52,13 @@ export const kernelServer: Scenario = {
 
 async function useExport(
   url: string,
-  proto: "rdma" | "tcp",
+  route: string,
   { local, expected, report }: { local: string; expected: string; report: Report },
 ): Promise<void> {
   const test = async (name: string, body: () => Promise<void>) => {
     const error = await body().then(() => undefined, (error: unknown) => error ?? "failed");
     const detail = error instanceof Error ? error.stack ?? error.message : String(error);
-    report({ name: `${name} (${proto})`, outcome: error === undefined ? "ok" : "failed", detail });
+    report({ name: `${name} (${route})`, outcome: error === undefined ? "ok" : "failed", detail });
   };
   let mounted: Mounted | undefined;
   await test("our client mounts the kernel's export", async () => {
@@ -63,7 +66,7 @@ async function useExport(
   });
   if (mounted === undefined) return;
   await using fs = mounted;
-  const own = `from_host_${proto}`;
+  const own = `from_host_${route}`;
 
   await test("reads files of every size", async () => {
     for (const line of expected.trim().split("\n")) {
