@@ -49,6 +49,8 @@ Deno.test("connection: arguments out of their range", async () => {
   for (const inboundReadDepth of [-1, 16383, 0.5]) {
     await assertRejects(() => device.connect({ ...there, inboundReadDepth }), RangeError);
   }
+  await using other = Device.open();
+  await assertRejects(() => device.connect({ ...there, pd: other.allocateProtectionDomain() }), TypeError, "device");
   const tried = Promise.withResolvers<void>();
   const listener = device.listen({
     port: 0,

@@ -150,6 +150,9 @@ export class Device implements AsyncDisposable {
   settings(
     options: Partial<StartupOptions> & Queues & { stream?: boolean; peerToPeer?: boolean; revision?: number },
   ): Uint32Array<ArrayBuffer> {
+    if (options.pd !== undefined && options.pd.device !== this) {
+      throw new TypeError("the protection domain belongs to another device");
+    }
     for (const depth of [options.inboundReadDepth ?? 0, options.outboundReadDepth ?? 0]) {
       if (!Number.isInteger(depth) || depth < 0 || depth > READ_DEPTH_MAX) {
         throw new RangeError(`a read depth is a number from 0 to ${READ_DEPTH_MAX}`);

@@ -64,9 +64,9 @@ Deno.test("device: when all is closed the event loop is free", async () => {
   }
 });
 
-/** CPU time that this process has used so far, in milliseconds. */
-function cpuMs(): number {
-  const fields = Deno.readTextFileSync("/proc/self/stat").replace(/^.*\) /, "").split(" ");
+/** CPU time that a process has used so far, in milliseconds. */
+function cpuMs(pid: number | "self" = "self"): number {
+  const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
@@ -89,6 +89,47 @@ Deno.test("device: idle connections use no CPU", async () => {
   }
   assert(cpu <= 100, `${cpu} ms of CPU in a second of doing nothing`);
   silent.close();
+});
+
+Deno.test("device: peers cannot take the process's last descriptors", async () => {
+  const script = new URL("./_testing/echo_server.ts", import.meta.url).pathname;
+  const child = new Deno.Command("sh", {
+    args: ["-c", 'ulimit -n 128; exec "$0" run -A --no-check "$1"', Deno.execPath(), script],
+    stdout: "piped",
+  }).spawn();
+  const lines = readLines(child.stdout);
+  try {
+    const { port } = JSON.parse((await within(lines.next(), 20_000)).value);
+    const echoed = async (conn: Deno.Conn, value: number): Promise<boolean> => {
+      const back = new Uint8Array(1);
+      try {
+        await conn.write(new Uint8Array([value]));
+        return await within(conn.read(back), 3000) === 1 && back[0] === value;
+      } catch {
+        return false;
+      }
+    };
+    const conns: Deno.Conn[] = [];
+    for (let i = 0; i < 200; i++) conns.push(await Deno.connect({ hostname: "127.0.0.1", port }));
+    const taken: boolean[] = [];
+    for (const conn of conns) taken.push(await echoed(conn, 1));
+    const count = taken.filter((yes) => yes).length;
+    assert(count > 10 && count < 128 - 64, `${count} were taken`);
+    assert(taken.slice(0, count).every((yes) => yes), "the first ones, and no others");
+    const before = cpuMs(child.pid);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assert(cpuMs(child.pid) - before <= 100, "it is busy with connections that it cannot take");
+    assert(await echoed(conns[0], 2));
+    for (const conn of conns) conn.close();
+    const again = await Deno.connect({ hostname: "127.0.0.1", port });
+    // the places of the others are free again as soon as their ends have been seen
+    assert(await echoed(again, 3));
+    again.close();
+  } finally {
+    child.kill();
+    await child.status;
+    await lines.return?.();
+  }
 });
 
 Deno.test("device: one wake-up for many completions", async () => {
@@ -119,7 +160,9 @@ Deno.test("device: what its counters say of a few transfers", async () => {
   await client.qp.write(whole(source), target); // two FPDUs
   await client.qp.write([{ region: source, offset: 0, length: 200 }], target); // inline
   await client.qp.read(whole(source), target); // a request, two FPDUs back
-  const [ours, theirs] = [client, server].map((end, i) => since(end.device, before[i]));
+  const counted = () => [client, server].map((end, i) => since(end.device, before[i]));
+  await until(() => counted()[1].bytesSent === 100_000); // counted after the peer may have got them
+  const [ours, theirs] = counted();
   assertEquals([ours.fpdusSent, ours.fpdusReceived, ours.bytesSent, ours.bytesInlined], [4, 2, 100_000, 200]);
   assertEquals([theirs.fpdusSent, theirs.fpdusReceived, theirs.bytesSent], [2, 4, 100_000]);
   assertEquals([ours.bytesPlaced, ours.bytesStaged], [100_000, 0]);
@@ -134,7 +177,7 @@ Deno.test("device: what its counters say of a few transfers", async () => {
 
   await client.qp.write(whole(source), { stag: target.stag ^ 1, address: 0n });
   await within(Promise.all([client.qp.closed, server.qp.closed]));
-  const after = [client, server].map((end, i) => since(end.device, before[i]));
+  const after = counted();
   assertEquals([after[1].terminatesSent, after[1].protectionErrors, after[0].terminatesReceived], [1, 1, 1]);
 });
 

@@ -1,6 +1,6 @@
 /** Connections that end where they should not: cut at any byte, terminated by the peer at any point, or flooded. */
 import { assert, assertEquals } from "@std/assert";
-import { until } from "../../../rdma/_testing/pair.ts";
+import { fill, same, until, whole, within } from "../../../rdma/_testing/pair.ts";
 import { Access } from "../../../rdma/mod.ts";
 import { RawPeer } from "./raw_peer.ts";
 import { onScene } from "./scene.ts";
@@ -138,6 +138,29 @@ Deno.test(
     // a close is not held up for ever, and an abort not at all
     victim.qp.abort();
     await scene.outcome(victim);
+    region.deregister();
+  }),
+);
+
+Deno.test(
+  "iwarp endings: a close waits for a peer that takes its time, and goes on sending meanwhile",
+  onScene(async (scene) => {
+    const region = scene.pd.allocate(1 << 20);
+    fill(region.bytes, 1);
+    using peer = await RawPeer.start(scene.port, { peerToPeer: true, rtrWrite: true });
+    const victim = await scene.victim();
+    const sent = victim.qp.write(whole(region), { stag: 1, address: 0n });
+    const closing = victim.qp.close();
+    await sent; // the kernel has it, and the peer has not read a byte
+    for (let i = 0; i < 10; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      await peer.write(tagged(Opcode.Write, { stag: 0, address: 0n }, new Uint8Array(0)));
+    }
+    const got = concat(...(await peer.readAll()).map(({ payload }) => payload));
+    assert(same(got, region.bytes), `${got.byteLength} bytes of ${region.byteLength}`);
+    peer.close();
+    await within(closing);
+    assertEquals(await scene.outcome(victim), undefined);
     region.deregister();
   }),
 );

@@ -135,6 +135,8 @@ struct Inner {
     /// Where else to connect to, last one first.
     addresses: Vec<SocketAddr>,
     deadline: Option<Instant>,
+    /// Until when an orderly end may wait for the peer to take what was sent.
+    patience: Instant,
     blocked: bool,
 }
 
@@ -197,6 +199,7 @@ impl Conn {
             peer_ending: false,
             addresses: Vec::new(),
             deadline: None,
+            patience: Instant::now(),
             blocked: false,
         };
         Arc::new(Self {
@@ -455,6 +458,10 @@ impl Conn {
                 Some(deadline) if now < deadline => return !matches!(inner.phase, Phase::Closed),
                 Some(_) => {}
             }
+            if conn.is_still_sending(inner, now) {
+                inner.deadline = Some(now + ENDING_TIMEOUT);
+                return true;
+            }
             if matches!(inner.phase, Phase::Peeking | Phase::AwaitRequest(_) | Phase::AwaitReply(..)) {
                 conn.device.counters.startup_failures.add(1);
             }
@@ -464,6 +471,12 @@ impl Conn {
             conn.finish(inner);
             false
         })
+    }
+
+    /// Whether the peer of an orderly end has not got everything yet. To close a socket that it still sends to would take that from it.
+    fn is_still_sending(&self, inner: &Inner, now: Instant) -> bool {
+        let orderly = matches!(inner.phase, Phase::Ending) && inner.finished_sending && inner.cause == Status::Ok;
+        orderly && now < inner.patience && inner.fd.as_ref().is_some_and(socket::has_unsent)
     }
 
     /// Takes no more work, and ends once what was posted has been done.
@@ -488,7 +501,9 @@ impl Conn {
         }
         inner.finished_sending = true;
         inner.phase = Phase::Ending;
-        inner.deadline = Some(Instant::now() + ENDING_TIMEOUT);
+        let now = Instant::now();
+        inner.deadline = Some(now + ENDING_TIMEOUT);
+        inner.patience = now + DRAIN_TIMEOUT;
         self.device.watch_deadline(self);
         self.ready.fetch_or(READABLE, Ordering::SeqCst);
     }

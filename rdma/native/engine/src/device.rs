@@ -69,6 +69,8 @@ pub struct Device {
     hot: Mutex<Vec<Arc<Conn>>>,
     rounds: AtomicU32,
     deadlines: Mutex<Vec<Arc<Conn>>>,
+    /// Listeners that could take no connection, until the next tick.
+    paused: Mutex<Vec<Arc<Listener>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -122,6 +124,7 @@ impl Device {
             hot: Mutex::new(Vec::new()),
             rounds: AtomicU32::new(0),
             deadlines: Mutex::new(Vec::new()),
+            paused: Mutex::new(Vec::new()),
             thread: Mutex::new(None),
         });
         device.control(&device.wake, WAKE_DATA, libc::EPOLLIN as u32)?;
@@ -146,6 +149,22 @@ impl Device {
     /// Adds a listener's socket.
     pub fn watch_listener(&self, fd: &OwnedFd, handle: u64) -> io::Result<()> {
         self.control(fd, handle | LISTENER_BIT, libc::EPOLLIN as u32)
+    }
+
+    /// Has epoll report a listener's connections, or not.
+    pub fn attend(&self, fd: &OwnedFd, handle: u64, events: bool) {
+        let events = if events { libc::EPOLLIN as u32 } else { 0 };
+        let mut event = libc::epoll_event { events, u64: handle | LISTENER_BIT };
+        // SAFETY: the event outlives the call.
+        unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_MOD, fd.as_raw_fd(), &mut event);
+        }
+    }
+
+    /// Has a listener attended to again at the next tick.
+    pub fn pause(&self, listener: &Arc<Listener>) {
+        lock(&self.paused).push(Arc::clone(listener));
+        self.interrupt();
     }
 
     /// Drops a connection that JavaScript never heard of.
@@ -311,7 +330,7 @@ impl Device {
     fn background(&self) {
         let mut looked = Instant::now();
         while !self.stop.load(Ordering::SeqCst) {
-            let timed = !lock(&self.deadlines).is_empty();
+            let timed = !lock(&self.deadlines).is_empty() || !lock(&self.paused).is_empty();
             if timed && looked.elapsed() >= DEADLINE_TICK {
                 looked = Instant::now();
                 self.expire(looked);
@@ -339,6 +358,9 @@ impl Device {
     }
 
     fn expire(&self, now: Instant) {
+        for listener in std::mem::take(&mut *lock(&self.paused)) {
+            listener.attend(true);
+        }
         let watched = std::mem::take(&mut *lock(&self.deadlines));
         for conn in watched {
             let still = catch_unwind(AssertUnwindSafe(|| conn.check_deadline(now))).unwrap_or(false);
@@ -379,5 +401,6 @@ impl Device {
         lock(&self.hot).clear();
         lock(&self.ready).clear();
         lock(&self.deadlines).clear();
+        lock(&self.paused).clear();
     }
 }

@@ -12,6 +12,9 @@ use crate::status::Status;
 /// Connections of a device at the most, those that have not said yet what they are included.
 pub const CONNECTIONS_MAX: usize = 16 * 1024;
 
+/// Descriptors that connections leave to the rest of the process, which may not survive without: peers must not be able to take the last.
+const DESCRIPTORS_RESERVED: u64 = 64;
+
 /// A listening socket.
 pub struct Listener {
     /// Its handle.
@@ -43,20 +46,22 @@ impl Listener {
     }
 
     /// Takes what connections there are.
-    pub fn run(&self) {
+    pub fn run(self: &Arc<Self>) {
         for _ in 0..256 {
             let accepted = match lock(&self.fd).as_ref() {
                 Some(fd) => socket::accept(fd),
                 None => return,
             };
             let Ok((fd, remote)) = accepted else {
-                // Out of descriptors: the connection stays in the backlog, and epoll reports it again after a pause.
-                if accepted.is_err_and(|e| matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
+                // Out of descriptors or memory: connections stay in the backlog, and epoll is to report them again after a pause only.
+                let scarce = |code| matches!(code, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM);
+                if accepted.is_err_and(|error| error.raw_os_error().is_some_and(scarce)) {
+                    self.attend(false);
+                    self.device.pause(self);
                 }
                 return;
             };
-            if self.device.connections() >= CONNECTIONS_MAX {
+            if self.device.connections() >= CONNECTIONS_MAX || socket::is_among_last(&fd, DESCRIPTORS_RESERVED) {
                 self.device.counters.startup_failures.add(1);
                 continue; // closed by dropping it
             }
@@ -66,6 +71,13 @@ impl Listener {
                     CONNS.remove(conn.handle);
                 }
             }
+        }
+    }
+
+    /// Has epoll report connections, or not.
+    pub fn attend(&self, events: bool) {
+        if let Some(fd) = lock(&self.fd).as_ref() {
+            self.device.attend(fd, self.handle, events);
         }
     }
 

@@ -149,6 +149,14 @@ pub fn accept(fd: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((unsafe { OwnedFd::from_raw_fd(new) }, from_storage(&storage)))
 }
 
+/// Whether a descriptor is among the last `count` that the process may open (half of them where it may open few). The system gives the lowest free number.
+pub fn is_among_last(fd: &OwnedFd, count: u64) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes the limits to a local.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    known && u64::try_from(fd.as_raw_fd()).is_ok_and(|number| number >= limit.rlim_cur - count.min(limit.rlim_cur / 2))
+}
+
 /// The local address of a socket.
 pub fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
     // SAFETY: all-zero bytes are a valid sockaddr_storage.
@@ -191,6 +199,14 @@ pub fn shutdown_send(fd: &OwnedFd) {
     unsafe {
         libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR);
     }
+}
+
+/// Whether the peer's TCP has not acknowledged all that was sent.
+pub fn has_unsent(fd: &OwnedFd) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes an int to a local.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes)) };
+    result == 0 && bytes > 0
 }
 
 /// Makes the coming close a reset.

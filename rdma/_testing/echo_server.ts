@@ -1,0 +1,21 @@
+/**
+ * A process that echoes every byte of plain TCP connections: `deno run echo_server.ts`. It prints its port. For tests that take something away from it.
+ *
+ * @module
+ */
+import { Device, type Stream } from "../mod.ts";
+
+function echo(stream: Stream): void {
+  const byte = new Uint8Array(1);
+  stream.receive([byte], ({ status }) => {
+    if (status !== "success") return;
+    stream.send([byte]);
+    echo(stream);
+  });
+}
+
+if (import.meta.main) {
+  const device = Device.open();
+  const { port } = device.listen({ port: 0, onStream: echo });
+  console.log(JSON.stringify({ port }));
+}
