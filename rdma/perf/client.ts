@@ -81,8 +81,11 @@ class Client {
       io.progress(`${about}: the floor`);
       measured.row.floor = await this.#floor(sizeBytes, measured);
     }
+    const [lane] = run.lanes;
     run.finish();
-    run.lanes[0].tell({ kind: "finish", more });
+    lane.tell({ kind: "finish", more });
+    // once the server is ready for the next run
+    await Promise.race([run.hear(lane, "done"), lane.queuePair!.closed]);
     return measured.row;
   }
 

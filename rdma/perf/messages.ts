@@ -136,7 +136,7 @@ export type Control =
   | { kind: "ready" }
   /** From the client, on each connection: everything was sent. */
   | { kind: "stop" }
-  /** The server's answer on each connection, behind everything that it sent itself: so many messages on all of them. */
+  /** The server's answer on each connection, behind everything that it sent itself: so many messages on all of them. Also its answer to "finish". */
   | { kind: "done"; messages: number }
   /** From the client: this run is over, and whether it will be back for another one. */
   | { kind: "finish"; more: boolean };

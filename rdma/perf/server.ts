@@ -109,8 +109,8 @@ class Server {
       while (run.lanes.some(({ queuePair }) => queuePair === undefined)) await run.change();
       const more = await this.#phases(run);
       run.finish();
-      // the client ends the connections, so that its next ones find this run over
       this.#current = undefined;
+      run.lanes[0].tell({ kind: "done", messages: 0 });
       await run[Symbol.asyncDispose]();
       if (!more) this.#finished.resolve();
     } catch (error) {

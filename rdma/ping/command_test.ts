@@ -1,0 +1,70 @@
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { Weft, weft } from "../_testing/weft.ts";
+
+Deno.test("ping: rounds, and what they took", async () => {
+  await using server = new Weft("ping", "-s", "-a", "127.0.0.1", "-p", "0", "-v");
+  const port = String(await server.port());
+  const { code, stdout, stderr } = await weft(
+    "ping",
+    "-C",
+    "3",
+    "-i",
+    "0",
+    "-v",
+    "-p",
+    port,
+    "--crc",
+    "on",
+    "127.0.0.1",
+  );
+  assertEquals([code, stderr], [0, ""]);
+  const lines = stdout.trimEnd().split("\n");
+  assertEquals(lines[0], `PING 127.0.0.1:${port} by RDMA: 64 bytes, CRC on`);
+  for (let round = 0; round < 3; round++) {
+    assertMatch(lines[1 + 2 * round], new RegExp(`^64 bytes from 127\\.0\\.0\\.1: round=${round} time=\\d+\\.\\d us$`));
+    assertStringIncludes(lines[2 + 2 * round], `ping data: rdma-ping-${round}: ${"ABCDEF".slice(round)}`);
+  }
+  assertMatch(
+    lines.slice(7).join("\n"),
+    /^--- .* ---\n3 rounds, min\/avg\/max\/mdev = \d+\.\d\/\d+\.\d\/\d+\.\d\/\d+\.\d us$/,
+  );
+  const served = await server.outcome;
+  assertEquals(served.code, 0, served.stderr);
+  assertMatch(served.stdout, /^(server ping data: rdma-ping-\d: .{50}\n){3}$/);
+  assertMatch(served.stderr, /client 127\.0\.0\.1:\d+ has gone after 3 rounds\n$/);
+});
+
+Deno.test("ping: one client after the other and several at once, until Ctrl-C", async () => {
+  await using server = new Weft("ping", "-s", "-P", "-a", "127.0.0.1", "-p", "0");
+  const port = String(await server.port());
+  await using endless = new Weft("ping", "-i", "0.01", "-S", "64K", "-p", port, "127.0.0.1");
+  await server.says(/client 127/);
+  for (let i = 0; i < 2; i++) {
+    const { code, stdout } = await weft("ping", "-C", "2", "-i", "0", "-p", port, "127.0.0.1");
+    assertEquals([code, stdout.split("\n").length], [0, 6]);
+  }
+  endless.process.kill("SIGINT");
+  const { code, stdout, stderr } = await endless.outcome;
+  assertEquals([code, stderr], [0, ""]);
+  assertMatch(stdout, /65536 bytes from [^]*rounds, min/);
+  await server.says(/(has gone after \d+ rounds\n[^]*){3}/);
+  server.process.kill("SIGINT");
+  assertEquals((await server.outcome).code, 0);
+});
+
+Deno.test("ping: a server that is killed, one that is none, and mistakes", async () => {
+  await using server = new Weft("ping", "-s", "-a", "127.0.0.1", "-p", "0");
+  const port = String(await server.port());
+  await using client = new Weft("ping", "-i", "0.01", "-p", port, "127.0.0.1");
+  await server.says(/client 127/);
+  server.process.kill("SIGKILL");
+  assertEquals((await client.outcome).code, 1);
+  const refused = await weft("ping", "-p", port, "127.0.0.1");
+  assertEquals(refused.code, 1);
+  assertMatch(refused.stderr, /^weft ping: cannot connect to .*: connection refused$/m);
+  for (const args of [[], ["-s", "-c", "x"], ["-S", "31", "x"], ["-C", "0", "x"], ["-x", "x"], ["a", "b"]]) {
+    const outcome = await weft("ping", ...args);
+    assertEquals([outcome.code, outcome.stdout], [2, ""]);
+    assertMatch(outcome.stderr, /^weft ping: .*\nTry 'weft ping --help'/);
+  }
+});
