@@ -1,6 +1,7 @@
 //! One TCP connection from its first byte to its last: connect or accept, MPA start-up (RFC 5044 §7, RFC 6581), then a queue pair or a plain stream, then its end.
 //!
 //! Whoever holds the lock drives. Others leave a note in `ready` and go on; the holder looks there again after unlocking.
+mod ending;
 mod startup;
 
 use std::net::SocketAddr;
@@ -419,95 +420,6 @@ impl Conn {
         }
     }
 
-    /// Closes after everything posted has been sent.
-    pub fn close(self: &Arc<Self>) {
-        self.with(|_, inner| match inner.phase {
-            Phase::Open => {
-                self.release(inner);
-                self.drain(inner);
-                self.drained(inner);
-            }
-            Phase::Draining | Phase::Ending | Phase::Closed => {}
-            _ => {
-                inner.cause = Status::Aborted;
-                self.finish(inner);
-            }
-        });
-    }
-
-    /// Ends the connection at once, with a reset.
-    pub fn abort(self: &Arc<Self>) {
-        self.with(|_, inner| {
-            if !matches!(inner.phase, Phase::Closed) {
-                if let Some(fd) = &inner.fd {
-                    socket::reset_on_close(fd);
-                }
-                if inner.cause == Status::Ok {
-                    inner.cause = Status::Aborted;
-                }
-                self.finish(inner);
-            }
-        });
-    }
-
-    /// Whether its deadline is still ahead; ends it where the deadline has passed.
-    pub fn check_deadline(self: &Arc<Self>, now: Instant) -> bool {
-        self.with(|conn, inner| {
-            match inner.deadline {
-                None => return false,
-                Some(deadline) if now < deadline => return !matches!(inner.phase, Phase::Closed),
-                Some(_) => {}
-            }
-            if conn.is_still_sending(inner, now) {
-                inner.deadline = Some(now + ENDING_TIMEOUT);
-                return true;
-            }
-            if matches!(inner.phase, Phase::Peeking | Phase::AwaitRequest(_) | Phase::AwaitReply(..)) {
-                conn.device.counters.startup_failures.add(1);
-            }
-            if inner.cause == Status::Ok && !matches!(inner.phase, Phase::Ending) {
-                inner.cause = Status::TimedOut;
-            }
-            conn.finish(inner);
-            false
-        })
-    }
-
-    /// Whether the peer of an orderly end has not got everything yet. To close a socket that it still sends to would take that from it.
-    fn is_still_sending(&self, inner: &Inner, now: Instant) -> bool {
-        let orderly = matches!(inner.phase, Phase::Ending) && inner.finished_sending && inner.cause == Status::Ok;
-        orderly && now < inner.patience && inner.fd.as_ref().is_some_and(socket::has_unsent)
-    }
-
-    /// Takes no more work, and ends once what was posted has been done.
-    fn drain(self: &Arc<Self>, inner: &mut Inner) {
-        if matches!(inner.phase, Phase::Open) {
-            inner.phase = Phase::Draining;
-            inner.deadline = Some(Instant::now() + DRAIN_TIMEOUT);
-            self.device.watch_deadline(self);
-        }
-    }
-
-    fn drained(self: &Arc<Self>, inner: &mut Inner) {
-        if matches!(inner.phase, Phase::Draining) && inner.tx.is_drained() {
-            self.end_sending(inner);
-        }
-    }
-
-    /// Closes our direction and waits for the peer to close its own.
-    fn end_sending(self: &Arc<Self>, inner: &mut Inner) {
-        if let Some(fd) = &inner.fd {
-            socket::shutdown_send(fd);
-        }
-        inner.finished_sending = true;
-        inner.phase = Phase::Ending;
-        let now = Instant::now();
-        inner.deadline = Some(now + ENDING_TIMEOUT);
-        inner.patience = now + DRAIN_TIMEOUT;
-        self.device.watch_deadline(self);
-        self.ready.fetch_or(READABLE, Ordering::SeqCst);
-    }
-
     fn turn_open(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
         let mut moved = false;
@@ -566,30 +478,6 @@ impl Conn {
         moved
     }
 
-    /// The peer has ended its direction; a peer of a stream may still be listening to what is queued for it.
-    fn peer_ended(self: &Arc<Self>, inner: &mut Inner, within: bool) {
-        let status = if within || inner.send_failed { Status::Reset } else { Status::Ok };
-        if inner.stream && !inner.send_failed && !inner.tx.is_drained() {
-            inner.cause = status;
-            self.drain(inner);
-        } else {
-            self.fail(inner, status, 0, None);
-        }
-    }
-
-    /// A stream nobody reads from whose peer has closed: tell only when nothing is left to read.
-    fn ended_without_receive(self: &Arc<Self>, inner: &mut Inner, fd: RawFd) {
-        let mut probe = [0u8; 1];
-        match socket::receive_buffer(fd, &mut probe, true) {
-            Transfer::End => self.peer_ended(inner, false),
-            Transfer::Failed(_) => self.fail(inner, Status::Reset, 0, None),
-            Transfer::Bytes(_) if !inner.fd.as_ref().is_some_and(socket::is_connected) => {
-                self.fail(inner, Status::Reset, 0, None); // what is left is of a connection that was reset
-            }
-            Transfer::Bytes(_) | Transfer::WouldBlock => {}
-        }
-    }
-
     /// Sends; true where a completion was written.
     fn send(self: &Arc<Self>, inner: &mut Inner) -> bool {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
@@ -625,75 +513,6 @@ impl Conn {
             Err(SendError::Socket(_)) => self.fail(inner, Status::Reset, 0, None),
         }
         moved
-    }
-
-    fn turn_ending(self: &Arc<Self>, inner: &mut Inner) {
-        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
-        if !inner.finished_sending {
-            match inner.tx.drive(fd, &self.device.memory, &self.device.counters) {
-                Ok(SendEnd::Done) => self.end_sending(inner),
-                Ok(SendEnd::Blocked | SendEnd::Turn) => {}
-                Err(_) => {
-                    if let Some(fd) = &inner.fd {
-                        socket::reset_on_close(fd);
-                    }
-                    self.finish(inner);
-                    return;
-                }
-            }
-        }
-        let mut waste = [0u8; 4096];
-        for _ in 0..256 {
-            match socket::receive_buffer(fd, &mut waste, false) {
-                Transfer::Bytes(_) => {}
-                Transfer::WouldBlock => return,
-                Transfer::End | Transfer::Failed(_) => {
-                    if inner.finished_sending {
-                        self.finish(inner);
-                    }
-                    return;
-                }
-            }
-        }
-        self.device.again(self, READABLE);
-    }
-
-    /// The connection is to end: with a Terminate where one can be sent, else at once.
-    fn fail(self: &Arc<Self>, inner: &mut Inner, status: Status, detail: u32, terminate: Option<&Terminate>) {
-        if matches!(inner.phase, Phase::Ending | Phase::Closed) {
-            return;
-        }
-        inner.cause = status;
-        inner.detail = detail;
-        if let Some(terminate) = terminate {
-            // streams, and connections on which no FPDU may be sent yet, have none
-            if inner.tx.terminate(&terminate.emit()) {
-                inner.phase = Phase::Ending;
-                inner.deadline = Some(Instant::now() + ENDING_TIMEOUT);
-                self.device.watch_deadline(self);
-                self.turn_ending(inner);
-                return;
-            }
-        }
-        self.finish(inner);
-    }
-
-    /// Flushes everything, tells JavaScript, and gives the socket back.
-    fn finish(&self, inner: &mut Inner) {
-        if matches!(inner.phase, Phase::Closed) {
-            return;
-        }
-        inner.phase = Phase::Closed;
-        inner.fd = None;
-        let (ring, tag) = (&self.device.ring, self.tag());
-        inner.tx.flush(ring, tag);
-        inner.rx.flush(ring, tag);
-        if inner.announced {
-            let (status, detail) = (inner.cause, inner.detail);
-            ring.push(Entry { tag, kind: EntryKind::Closed, status, slot: 0, bytes: 0, detail, aux: self.handle });
-        } else {
-            self.device.forget(self.handle);
-        }
     }
 }
 
