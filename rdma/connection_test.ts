@@ -303,4 +303,5 @@ Deno.test("connection: many come and go at once, and leave nothing behind", asyn
   await within(Promise.all(servers.map((qp) => qp.closed)));
   assertEquals(servers.length, 300);
   await until(() => openDescriptors() <= before);
+  await until(() => device.counters().liveConnections === 0);
 });

@@ -20,7 +20,7 @@ const READ_DEPTH = 64;
 /** The largest that MPA can state (RFC 6581 §9). */
 const READ_DEPTH_MAX = 0x3ffe;
 
-/** What the engine counts; each number only grows, `regions` apart. */
+/** What the engine counts. Each number only grows, but for `regions` and `liveConnections`: how many there are now, in whatever state. */
 export type DeviceCounters = Record<typeof COUNTERS[number], number>;
 
 /** Where to connect to. */

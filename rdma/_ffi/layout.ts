@@ -72,4 +72,5 @@ export const COUNTERS = [
   "protectionErrors",
   "startupFailures",
   "regions",
+  "liveConnections",
 ] as const;

@@ -87,7 +87,7 @@ export class Scene {
   #victims: Victim[] = [];
   #waiting: ((victim: Victim) => void)[] = [];
   #canary: Canary | undefined;
-  #before: { descriptors: number; regions: number } | undefined;
+  #before: { descriptors: number; regions: number; connections: number } | undefined;
 
   private constructor() {
     this.listener = this.device.listen({
@@ -122,7 +122,8 @@ export class Scene {
   static async open(): Promise<Scene> {
     const scene = new Scene();
     scene.#canary = await Canary.start(scene);
-    scene.#before = { descriptors: openDescriptors(), regions: scene.device.counters().regions };
+    const { regions, liveConnections } = scene.device.counters();
+    scene.#before = { descriptors: openDescriptors(), regions, connections: liveConnections };
     return scene;
   }
 
@@ -182,11 +183,14 @@ export class Scene {
   /** Throws where the canary is not well, or anything is left of the connections that came. */
   async verify(): Promise<void> {
     for (const { qp } of this.takeVictims()) qp.abort();
-    const { descriptors, regions } = this.#before!;
+    const { descriptors, regions, connections } = this.#before!;
     await until(() => openDescriptors() <= descriptors, 3000).catch(() => {
       throw new Error(`${openDescriptors()} descriptors are open, ${descriptors} were`);
     });
     assertEquals(this.device.counters().regions, regions, "regions");
+    await until(() => this.device.counters().liveConnections <= connections, 3000).catch(() => {
+      throw new Error(`${this.device.counters().liveConnections} connections are in memory, ${connections} were`);
+    });
     assertEquals(this.device.counters().bytesStagedLarge, 0);
     for (const memory of this.#all()) memory.check();
     await this.#canary!.stop();

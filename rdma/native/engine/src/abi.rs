@@ -5,6 +5,7 @@
 //! only, except registered and posted memory, which stays in use until deregistered or completed.
 use std::cell::Cell;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use weft_proto::{AtomicOperation, AtomicRequest, StartupOptions};
@@ -167,6 +168,7 @@ pub unsafe extern "C" fn weft_counters(handle: f64, out: *mut f64, count: u32) -
     boundary!({
         let mut values = device(handle)?.counters.snapshot();
         values.push(device(handle)?.memory.len() as u64);
+        values.push(device(handle)?.alive.load(Ordering::SeqCst));
         for (i, value) in values.iter().enumerate().take(count as usize) {
             // SAFETY: the caller vouches for `count` values.
             unsafe { output(out.add(i), [*value as f64]) }?;

@@ -178,6 +178,12 @@ fn connect_status(code: i32) -> Status {
     }
 }
 
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.device.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Conn {
     fn new(handle: u64, device: &Arc<Device>, tag: u32, phase: Phase, fd: Option<OwnedFd>) -> Arc<Self> {
         let rx = Rx::new(Through { pd: 0, connection: handle }, device.memory.large_writable(0));
@@ -203,6 +209,7 @@ impl Conn {
             patience: Instant::now(),
             blocked: false,
         };
+        device.alive.fetch_add(1, Ordering::SeqCst);
         Arc::new(Self {
             handle,
             device: Arc::clone(device),

@@ -57,6 +57,8 @@ pub struct Device {
     pub counters: Counters,
     /// Completions and events.
     pub ring: Ring,
+    /// Connections that are still in memory, in whatever state.
+    pub alive: AtomicU64,
     epoll: OwnedFd,
     wake: OwnedFd,
     channel: Channel,
@@ -112,6 +114,7 @@ impl Device {
             memory: MemoryTable::default(),
             counters: Counters::default(),
             ring: Ring::new(RING_ENTRIES),
+            alive: AtomicU64::new(0),
             epoll,
             wake,
             channel: Channel { ours, armed: AtomicBool::new(false) },
