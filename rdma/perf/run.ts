@@ -71,6 +71,8 @@ export class Run implements AsyncDisposable {
   readonly lanes: readonly Lane[];
   /** Called now and then while it is driven. */
   onRest: () => void = () => {};
+  /** How often it has rested. */
+  rests = 0;
   readonly #out: MemoryRegion;
   readonly #into: MemoryRegion;
   readonly #control: MemoryRegion;
@@ -190,6 +192,7 @@ export class Run implements AsyncDisposable {
       this.onRest();
     }
     while (this.#poll(step) !== "done") {
+      this.rests++;
       this.onRest();
       await new Promise((resolve) => setImmediate(resolve));
       if (this.#hasFailed) throw this.#failure;

@@ -285,7 +285,7 @@ impl Device {
                 self.turn(None);
             }
             let ready = self.ring.ready();
-            if ready > 0 || self.now() - begin >= spin_ns {
+            if ready > 0 || spin_ns == 0 || self.now() - begin >= spin_ns {
                 return ready;
             }
             std::hint::spin_loop();

@@ -274,10 +274,15 @@ pub fn receive_buffer(fd: RawFd, buffer: &mut [u8], peek: bool) -> Transfer {
 /// # Safety
 /// Every vector names memory that stays mapped and readable during the call.
 pub unsafe fn send(fd: RawFd, vectors: &mut [libc::iovec]) -> Transfer {
+    const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    if let [only] = vectors {
+        // SAFETY: the caller vouches for the vector.
+        return outcome(unsafe { libc::send(fd, only.iov_base, only.iov_len, FLAGS) });
+    }
     // SAFETY: all-zero bytes are a valid msghdr.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = vectors.as_mut_ptr();
     message.msg_iovlen = vectors.len();
     // SAFETY: the caller vouches for the vectors; the header outlives the call.
-    outcome(unsafe { libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
+    outcome(unsafe { libc::sendmsg(fd, &message, FLAGS) })
 }

@@ -29,6 +29,8 @@ const BATCH_BYTES: u64 = 256 << 10;
 /// What one turn may send before others get theirs.
 const TURN_BYTES: u64 = 4 << 20;
 const ARENA_BYTES: usize = 32 * 1024;
+/// Vectors that are enough for a few messages.
+const VECTORS_FEW: usize = 8;
 /// The most arena bytes that one FPDU takes: header, inline payload, padding, CRC.
 const FPDU_ARENA_MAX: usize = 20 + INLINE_MAX + 8;
 
@@ -236,50 +238,12 @@ impl Tx {
             if turn >= TURN_BYTES {
                 return Ok(SendEnd::Turn);
             }
-            let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
-            let mut pins: Vec<Pin> = Vec::new();
-            let mut count = 0;
-            let mut offered = 0u64;
-            for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {
-                let (pointer, length) = match chunk {
-                    Chunk::Arena { start, length } => {
-                        let at = (*start % ARENA_BYTES as u64) as usize;
-                        match self.arena.get(at..at + *length as usize) {
-                            Some(run) => (run.as_ptr().cast_mut(), run.len()),
-                            None => return Err(SendError::Local),
-                        }
-                    }
-                    Chunk::Memory { sge, .. } if sge.stag == 0 => (sge.address as *mut u8, sge.length as usize),
-                    Chunk::Memory { sge, remote } => {
-                        let held = pins.last().is_some_and(|pin| pin.region().stag == sge.stag);
-                        if !held {
-                            match memory.pin(sge.stag) {
-                                Some(pin) => pins.push(pin),
-                                None if count > 0 => break, // what lies in front of it leaves first
-                                None if *remote => {
-                                    return Err(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))
-                                }
-                                None => {
-                                    self.blame = self.blame.or(self.leaving());
-                                    return Err(SendError::Local);
-                                }
-                            }
-                        }
-                        match pins.last().and_then(|pin| pin.local(sge.address, u64::from(sge.length))) {
-                            Some(pointer) => (pointer, sge.length as usize),
-                            None => return Err(SendError::Local),
-                        }
-                    }
-                };
-                *vector = libc::iovec { iov_base: pointer.cast(), iov_len: length };
-                count += 1;
-                offered += length as u64;
-            }
-            counters.send_calls.add(1);
-            let Some(vectors) = vectors.get_mut(..count) else { return Err(SendError::Local) };
-            // SAFETY: arena vectors point into our own box; region vectors are held by `pins`; stream memory is kept by JavaScript until completion.
-            let outcome = unsafe { socket::send(fd, vectors) };
-            drop(pins);
+            // clearing room for the most vectors would cost a small message more than its header does
+            let (outcome, offered) = if self.chunks.len() <= VECTORS_FEW {
+                self.leave::<VECTORS_FEW>(fd, memory, counters)?
+            } else {
+                self.leave::<VECTORS_MAX>(fd, memory, counters)?
+            };
             match outcome {
                 Transfer::Bytes(n) => {
                     self.advance(n as u64, counters);
@@ -297,6 +261,59 @@ impl Tx {
                 Transfer::Failed(code) => return Err(SendError::Socket(code)),
             }
         }
+    }
+
+    /// Hands the first chunks to the socket, at most `MOST`. Returns what came of it, and how many bytes they were.
+    fn leave<const MOST: usize>(
+        &mut self,
+        fd: RawFd,
+        memory: &MemoryTable,
+        counters: &Counters,
+    ) -> Result<(Transfer, u64), SendError> {
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MOST];
+        let mut pins: Vec<Pin> = Vec::new();
+        let mut count = 0;
+        let mut offered = 0u64;
+        for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {
+            let (pointer, length) = match chunk {
+                Chunk::Arena { start, length } => {
+                    let at = (*start % ARENA_BYTES as u64) as usize;
+                    match self.arena.get(at..at + *length as usize) {
+                        Some(run) => (run.as_ptr().cast_mut(), run.len()),
+                        None => return Err(SendError::Local),
+                    }
+                }
+                Chunk::Memory { sge, .. } if sge.stag == 0 => (sge.address as *mut u8, sge.length as usize),
+                Chunk::Memory { sge, remote } => {
+                    let held = pins.last().is_some_and(|pin| pin.region().stag == sge.stag);
+                    if !held {
+                        match memory.pin(sge.stag) {
+                            Some(pin) => pins.push(pin),
+                            None if count > 0 => break, // what lies in front of it leaves first
+                            None if *remote => {
+                                return Err(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))
+                            }
+                            None => {
+                                self.blame = self.blame.or(self.leaving());
+                                return Err(SendError::Local);
+                            }
+                        }
+                    }
+                    match pins.last().and_then(|pin| pin.local(sge.address, u64::from(sge.length))) {
+                        Some(pointer) => (pointer, sge.length as usize),
+                        None => return Err(SendError::Local),
+                    }
+                }
+            };
+            *vector = libc::iovec { iov_base: pointer.cast(), iov_len: length };
+            count += 1;
+            offered += length as u64;
+        }
+        counters.send_calls.add(1);
+        let Some(vectors) = vectors.get_mut(..count) else { return Err(SendError::Local) };
+        // SAFETY: arena vectors point into our own box; region vectors are held by `pins`; stream memory is kept by JavaScript until completion.
+        let outcome = unsafe { socket::send(fd, vectors) };
+        Ok((outcome, offered))
     }
 
     /// What the next byte to leave belongs to.
