@@ -266,6 +266,7 @@ export abstract class Connection implements AsyncDisposable {
       case EntryKind.Send:
       case EntryKind.Receive: {
         const isSend = entry.kind === EntryKind.Send;
+        this.heard ||= !isSend;
         const done = isSend ? this.#sends.take(entry.slot) : this.#takeReceive(entry.slot);
         if (done === undefined) break;
         const completion: WorkCompletion = {
@@ -278,6 +279,7 @@ export abstract class Connection implements AsyncDisposable {
         break;
       }
       case EntryKind.Immediate:
+        this.heard = true;
         this.#takeReceive(entry.slot)?.({ status: "success", byteLength: 0, immediate: wide(entry) });
         break;
       case EntryKind.Established:
@@ -294,6 +296,9 @@ export abstract class Connection implements AsyncDisposable {
     // only queue pairs have a shared queue
     return receives === undefined ? this.#receives.take(slot) : receives.take(slot, this as unknown as QueuePair);
   }
+
+  /** Whether the peer has sent anything that took a receive. */
+  protected heard = false;
 
   /** Set while a connect waits for its outcome. */
   established: ((error: RdmaError | undefined) => void) | undefined;

@@ -184,12 +184,14 @@ export class Device implements AsyncDisposable {
   async connect(options: ConnectOptions): Promise<QueuePair> {
     const privateData = checkPrivateData(options.privateData);
     const settings = this.settings({ ...options });
-    return await this.#connect(
+    const queuePair = await this.#connect(
       options,
       settings,
       privateData,
       (tag, handle) => new QueuePair(this, { tag, handle, queues: options }),
     );
+    queuePair.nudgeUntilHeard();
+    return queuePair;
   }
 
   /** Connects by plain TCP. Rejects as {@linkcode connect} does. */

@@ -11,6 +11,9 @@ import { RdmaError } from "./errors.ts";
 import type { MemoryRegion } from "./memory_region.ts";
 import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 
+/** When a peer that has said nothing yet is nudged, counted from our first work. */
+const NUDGES_MS = [50, 200, 600];
+
 /** One element of a scatter/gather list: a part of a registered region. */
 export interface Sge {
   /** The region. */
@@ -100,6 +103,8 @@ export class QueuePair extends Connection {
   readonly sendQueue: CompletionQueue | undefined;
   /** Where completions of receives go that have no callback. */
   readonly receiveQueue: CompletionQueue | undefined;
+  /** Whether our first work is to start {@linkcode nudgeUntilHeard}'s timers. */
+  #nudges = false;
 
   /** For the device's use. */
   constructor(device: Device, fields: { tag: number; handle: number; queues: Queues }) {
@@ -137,6 +142,7 @@ export class QueuePair extends Connection {
   postSend(work: WorkRequest, done: Completed | undefined = this.#toSendQueue(work)): void {
     const { local = NO_ELEMENTS } = work;
     checkElements(local);
+    if (this.#nudges) this.#startNudging();
     let signal: number = WorkFlag.Signalled;
     if (done === undefined || work.signalled === false) {
       signal = 0;
@@ -175,6 +181,30 @@ export class QueuePair extends Connection {
       }
     }
     this.#elements(local);
+  }
+
+  /**
+   * Has a peer that keeps silent behind our first work look again, by a zero-length Write, which touches no memory. Linux's siw overlooks what arrives while
+   * it is still busy with its MPA reply (`siw_accept`), until something more comes: without this both sides may wait for ever.
+   *
+   * @internal
+   */
+  nudgeUntilHeard(): void {
+    this.#nudges = true;
+  }
+
+  #startNudging(): void {
+    this.#nudges = false;
+    if (this.heard) return;
+    const timers = NUDGES_MS.map((delayMs) =>
+      setTimeout(() => {
+        if (!this.heard && !this.isClosed) {
+          this.postSend({ opcode: "write", local: [], remote: { stag: 0, address: 0n } });
+        }
+      }, delayMs)
+    );
+    timers.forEach(Deno.unrefTimer);
+    this.closed.then(() => timers.forEach(clearTimeout));
   }
 
   #needReadDepth(): void {
