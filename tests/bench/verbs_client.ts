@@ -37,6 +37,8 @@ export interface VerbsFigures {
 /** Transfers of a measurement, and how many are outstanding. */
 const TRANSFERS = 1536;
 const DEPTH = 16;
+/** Transfers before the measurement, until memory, caches and the congestion window are what they will be. */
+const WARM_UP = 512;
 const HOT_PINGS = 20_000;
 
 const device = Device.open();
@@ -154,7 +156,7 @@ async function transfer(
       while (posted < Math.min(DEPTH, count)) post();
     });
   const flush = () => new Promise<void>((resolve) => pinger.ping(() => resolve()));
-  await run(64);
+  await run(WARM_UP);
   await flush();
   const started = performance.now();
   await run(count);
