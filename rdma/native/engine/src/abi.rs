@@ -469,6 +469,11 @@ fn longs(words: &[u32; ATOMIC_WORDS]) -> [u64; 4] {
     [b << 32 | a, d << 32 | c, f << 32 | e, h << 32 | g]
 }
 
+/// How many requests there are at the most, this one and those in `rest`, if each has an element.
+fn most(rest: &[u32]) -> usize {
+    1 + rest.len() / (WORK_WORDS + SGE_WORDS)
+}
+
 fn decode(
     words: &[u32],
     stream: bool,
@@ -496,6 +501,9 @@ fn decode(
         let to = u64::from(to_high) << 32 | u64::from(to_low);
         let operation = match (opcode, stream) {
             (0, _) => {
+                if receives.is_empty() {
+                    receives.reserve_exact(most(rest));
+                }
                 receives.push(ReceiveWork::new(slot, sges));
                 continue;
             }
@@ -518,6 +526,9 @@ fn decode(
             (7, false) if count == 0 => Operation::Immediate { data: to, solicited: flags & 4 != 0 },
             _ => return Err(Status::Invalid),
         };
+        if sends.is_empty() {
+            sends.reserve_exact(most(rest));
+        }
         sends.push(SendWork::new(slot, flags & 1 != 0, operation, sges));
     }
     Ok(())
