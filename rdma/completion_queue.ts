@@ -15,6 +15,11 @@ const DEPTH = 4096;
 export interface CompletionQueueOptions {
   /** How many completions it holds; one more is an overflow, which `poll` throws. */
   depth?: number;
+  /**
+   * Receives of queue pairs that are made with this queue wake a sleeping JavaScript only where the peer asked for it by Solicited Event, or they fail (RFC 5040
+   * §5.3). The others are there at the next wake-up, `poll`, or when many have come.
+   */
+  solicitedOnly?: boolean;
 }
 
 /** A completion, and whose it is. */
@@ -31,16 +36,19 @@ export interface QueuedCompletion extends WorkCompletion {
 export class CompletionQueue {
   /** How many completions it holds. */
   readonly depth: number;
+  /** Whether only solicited receives wake JavaScript. */
+  readonly solicitedOnly: boolean;
   readonly #device: Device;
   #entries: QueuedCompletion[] = [];
   #overflowed = false;
   #waiters: (() => void)[] = [];
 
   /** Use {@linkcode Device.createCompletionQueue}. */
-  constructor(device: Device, { depth = DEPTH }: CompletionQueueOptions) {
+  constructor(device: Device, { depth = DEPTH, solicitedOnly = false }: CompletionQueueOptions) {
     if (!Number.isSafeInteger(depth) || depth < 1) throw new RangeError("the depth must be a positive integer");
     this.#device = device;
     this.depth = depth;
+    this.solicitedOnly = solicitedOnly;
   }
 
   /** Adds a completion. For queue pairs. */

@@ -73,16 +73,21 @@ export interface ConnectionFacts {
   remotePort: number;
   /** The peer's private data of the MPA start-up. */
   privateData: Uint8Array;
+  /** The largest ULPDU that is sent, in bytes (RFC 5044 §4.5); 0 for a stream. */
+  mulpdu: number;
+  /** The name of TCP's congestion control. */
+  congestion: string;
 }
 
 /** Reads a connection's facts; `undefined` where there is no such connection any more. */
 export function readFacts(device: Device, handle: number): ConnectionFacts | undefined {
   const bytes = new Uint8Array(FACTS_BYTES);
   if (device.native.weft_facts(handle, bytes) < 0) return undefined;
-  const [revision, crc, ird, ord, localPort, remotePort, length] = new Uint32Array(bytes.buffer, 0, 8);
+  const [revision, crc, ird, ord, localPort, remotePort, length, mulpdu] = new Uint32Array(bytes.buffer, 0, 8);
   const text = (at: number) => {
     const field = bytes.subarray(at, at + 64);
-    return new TextDecoder().decode(field.subarray(0, field.indexOf(0)));
+    const end = field.indexOf(0);
+    return new TextDecoder().decode(end < 0 ? field : field.subarray(0, end));
   };
   return {
     revision,
@@ -94,6 +99,8 @@ export function readFacts(device: Device, handle: number): ConnectionFacts | und
     remoteAddress: text(96),
     remotePort,
     privateData: bytes.slice(160, 160 + length),
+    mulpdu,
+    congestion: text(160 + 512),
   };
 }
 

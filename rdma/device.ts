@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { COUNTERS, EntryKind, SETTINGS_WORDS } from "./_ffi/layout.ts";
+import { CONGESTIONS, COUNTERS, EntryKind, PeerToPeer, SETTINGS_WORDS, SettingsFlag } from "./_ffi/layout.ts";
 import { type Native, openLibrary } from "./_ffi/library.ts";
 import { CompletionQueue, type CompletionQueueOptions } from "./completion_queue.ts";
 import { type Connection, readFacts } from "./connection.ts";
@@ -19,6 +19,10 @@ import { Stream } from "./stream.ts";
 const READ_DEPTH = 64;
 /** The largest that MPA can state (RFC 6581 §9). */
 const READ_DEPTH_MAX = 0x3ffe;
+/** The smallest MULPDU that there may be (RFC 5044 §4.5). */
+const MULPDU_MIN = 128;
+/** The largest that a length field can state (RFC 5044 §4.1). */
+const MULPDU_MAX = 65_535;
 
 /** What the engine counts. Each number only grows, but for `regions` and `liveConnections`: how many there are now, in whatever state. */
 export type DeviceCounters = Record<typeof COUNTERS[number], number>;
@@ -31,8 +35,12 @@ export interface ConnectOptions extends StartupOptions, Queues {
   port: number;
   /** Ask for MPA peer-to-peer mode (RFC 6581), so that either side may speak first. Default: true. */
   peerToPeer?: boolean;
-  /** The MPA revision to ask for, 2 by default. */
+  /** The MPA revision to ask for. The default: 2, and 1 on a second connection where the peer answers that it speaks no other (RFC 6581 §6). */
   revision?: 1 | 2;
+  /** How long TCP may take to connect, milliseconds; the default is 10 seconds. */
+  connectTimeoutMs?: number;
+  /** How long the peer may take to answer the MPA request, milliseconds; the default is 5 seconds. */
+  replyTimeoutMs?: number;
   /** Called before anything can arrive: the place to post receives. */
   onReady?: (qp: QueuePair) => void;
   /** Ends the attempt. */
@@ -148,7 +156,7 @@ export class Device implements AsyncDisposable {
 
   /** Encodes connection settings for the engine. */
   settings(
-    options: Partial<StartupOptions> & Queues & { stream?: boolean; peerToPeer?: boolean; revision?: number },
+    options: Partial<Omit<ConnectOptions, "hostname" | "port">> & { stream?: boolean },
   ): Uint32Array<ArrayBuffer> {
     if (options.pd !== undefined && options.pd.device !== this) {
       throw new TypeError("the protection domain belongs to another device");
@@ -164,8 +172,8 @@ export class Device implements AsyncDisposable {
     words[2] = options.pd?.id ?? 0;
     words[3] = options.inboundReadDepth ?? READ_DEPTH;
     words[4] = options.outboundReadDepth ?? READ_DEPTH;
-    words[5] = Number(options.peerToPeer ?? true);
-    words[6] = options.revision ?? 2;
+    words[5] = PeerToPeer[options.peerToPeer === false ? "no" : options.readyToReceive ?? "any"];
+    words[6] = options.revision ?? 0;
     const { receives } = options;
     if (receives !== undefined) {
       if (!receives.live || receives.pd !== options.pd) {
@@ -174,6 +182,16 @@ export class Device implements AsyncDisposable {
       words[7] = receives.handle >>> 0;
       words[8] = receives.handle / 2 ** 32;
     }
+    const solicitedOnly = options.solicitedOnly ?? (receives ?? options).receiveQueue?.solicitedOnly ?? false;
+    words[9] = solicitedOnly ? SettingsFlag.SolicitedOnly : 0;
+    const { mulpdu = 0, congestion = "suitable" } = options;
+    if (mulpdu !== 0 && !(Number.isInteger(mulpdu) && mulpdu >= MULPDU_MIN && mulpdu <= MULPDU_MAX)) {
+      throw new RangeError(`the MULPDU is a number from ${MULPDU_MIN} to ${MULPDU_MAX}`);
+    }
+    words[10] = mulpdu;
+    words[11] = CONGESTIONS.indexOf(congestion);
+    words[12] = checkTimeout(options.connectTimeoutMs);
+    words[13] = checkTimeout(options.replyTimeoutMs);
     return words;
   }
 
@@ -266,8 +284,9 @@ export class Device implements AsyncDisposable {
     const { native, handle, out } = this.usable();
     const hostname = options.hostname ?? "127.0.0.1";
     const host = new TextEncoder().encode(hostname === "localhost" ? "127.0.0.1" : hostname);
+    const timeoutMs = checkTimeout(options.requestTimeoutMs);
     const tag = this.reserve();
-    const status = native.weft_listen(handle, host, host.byteLength, options.port, tag, out);
+    const status = native.weft_listen(handle, host, host.byteLength, options.port, tag, timeoutMs, out);
     if (status < 0) {
       this.unreserve(tag);
       throw listenError(status, native.weft_last_errno(), `${hostname}:${options.port}`);
@@ -399,6 +418,15 @@ export class Device implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** Milliseconds as the engine has them: 0 stands for what is usual. */
+function checkTimeout(timeoutMs: number | undefined): number {
+  if (timeoutMs === undefined) return 0;
+  if (!(timeoutMs > 0 && timeoutMs <= 0xffff_ffff)) {
+    throw new RangeError("a time-out is a positive number of milliseconds");
+  }
+  return Math.ceil(timeoutMs);
 }
 
 function checkPort(port: number): void {

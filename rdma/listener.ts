@@ -6,6 +6,7 @@
 import type { ConnectionFacts } from "./connection.ts";
 import type { Device } from "./device.ts";
 import { RdmaError } from "./errors.ts";
+import type { CONGESTIONS } from "./_ffi/layout.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
 import { QueuePair, type Queues } from "./queue_pair.ts";
 import type { Stream } from "./stream.ts";
@@ -16,6 +17,8 @@ export interface ListenOptions {
   hostname?: string;
   /** 0: any free port. */
   port: number;
+  /** How long a peer that connects may take to say what it wants, milliseconds; the default is 10 seconds. */
+  requestTimeoutMs?: number;
   /** A peer asks for an iWARP connection: accept or reject it, now or later. Without this they are rejected. */
   onRequest?: (request: ConnectionRequest) => void;
   /** A peer opened a plain TCP connection. Without this they are closed. */
@@ -34,7 +37,26 @@ export interface StartupOptions {
   inboundReadDepth?: number;
   /** RDMA Reads of ours to have outstanding. */
   outboundReadDepth?: number;
+  /**
+   * The only ready-to-receive message to offer in peer-to-peer mode, or the one to pick where a peer offers it (RFC 6581 §9). The default: Write, else Read, and
+   * Send where nothing else is offered. Neither side's application sees it.
+   */
+  readyToReceive?: "send" | "write" | "read";
+  /**
+   * Receives wake a sleeping JavaScript only where the peer asked for it by Solicited Event, or they fail (RFC 5040 §5.3); the others are there at its next wake-up.
+   */
+  solicitedOnly?: boolean;
+  /** The largest ULPDU to send, 128 to 65,535 bytes (RFC 5044 §4.5). The default: the largest there is within this host, 16 KiB to others. */
+  mulpdu?: number;
+  /**
+   * TCP's congestion control. "suitable", the default, is cubic within this host and the system's choice elsewhere. The start-up is refused with `Invalid` where the
+   * system has not got it.
+   */
+  congestion?: Congestion;
 }
+
+/** TCP's congestion control: by name, "system" for the system's choice, "suitable" for what serves the connection best. */
+export type Congestion = typeof CONGESTIONS[number];
 
 /** The most private data beside the read depths of an MPA frame (RFC 6581 §9). */
 const PRIVATE_DATA_MAX = 508;

@@ -3,17 +3,59 @@
  *
  * @module
  */
+import { MemoryFlag } from "./_ffi/layout.ts";
 import { check } from "./errors.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
 
 /** What a peer may do with registered memory; flags to be combined. The local side may always read and write it. */
 export const Access = { LocalOnly: 0, RemoteRead: 1, RemoteWrite: 2, RemoteAtomic: 4 } as const;
+const ACCESS_ALL = 7;
 
 /** Regions in use by buffer, so that upper layers find the registration that an application made. */
 const registrations = new WeakMap<ArrayBufferLike, Set<MemoryRegion>>();
 
+/** Memory that a work request may name: a region, or a window on one. */
+export interface LocalMemory {
+  /** Steering tag. */
+  readonly stag: number;
+  /** Address of the first byte. */
+  readonly addressNumber: number;
+  /** Length in bytes. */
+  readonly byteLength: number;
+  /** The memory. */
+  readonly bytes: Uint8Array;
+  /** The domain that it belongs to. */
+  readonly pd: ProtectionDomain;
+  /** Whether it can be used. */
+  readonly live: boolean;
+}
+
+/** How memory is named to peers. */
+export interface AddressingOptions {
+  /** The tagged offset of the first byte is 0 instead of its address, so that peers do not learn that. */
+  zeroBased?: boolean;
+}
+
+/** What a region is to be registered anew for. */
+export interface Registration extends AddressingOptions {
+  /** {@linkcode Access} flags. */
+  access: number;
+  /** First byte, relative to the memory that was registered or allocated at first; 0 by default. */
+  offset?: number;
+  /** Length in bytes; the default is the rest. */
+  length?: number;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** The flags of {@linkcode Access}, and how memory is addressed, as the engine takes them. */
+export function accessWord(access: number, { zeroBased = false }: AddressingOptions = {}): number {
+  if (!Number.isInteger(access) || access < 0 || access > ACCESS_ALL) throw new RangeError("no such access");
+  return access | (zeroBased ? MemoryFlag.ZeroBased : 0);
+}
+
 /** A stretch of memory that work requests and, as far as `access` goes, peers may use (RFC 5040 §1.2, "STag"). */
-export class MemoryRegion implements Disposable {
+export class MemoryRegion implements Disposable, LocalMemory {
   /** Steering tag: what a peer needs to know, together with `address`. */
   readonly stag: number;
   /** The tagged offset of the first byte. */
@@ -26,6 +68,8 @@ export class MemoryRegion implements Disposable {
   readonly access: number;
   /** The domain that it belongs to. */
   readonly pd: ProtectionDomain;
+  /** The memory that it was registered with at first. */
+  readonly #whole: Uint8Array;
   #bytes: Uint8Array;
   #owned: boolean;
   #live = true;
@@ -33,14 +77,15 @@ export class MemoryRegion implements Disposable {
   /** Use {@linkcode ProtectionDomain.allocate} or {@linkcode ProtectionDomain.register}. */
   constructor(
     pd: ProtectionDomain,
-    fields: { stag: number; address: number; bytes: Uint8Array; access: number; owned: boolean },
+    fields: { stag: number; address: number; to: number; bytes: Uint8Array; access: number; owned: boolean },
   ) {
     this.pd = pd;
     this.stag = fields.stag;
     this.addressNumber = fields.address;
-    this.address = BigInt(fields.address);
+    this.address = BigInt(fields.to);
     this.byteLength = fields.bytes.byteLength;
     this.access = fields.access;
+    this.#whole = fields.bytes;
     this.#bytes = fields.bytes;
     this.#owned = fields.owned;
     let set = registrations.get(fields.bytes.buffer);
@@ -65,13 +110,65 @@ export class MemoryRegion implements Disposable {
    * @param lengthBytes length of the part
    * @param access {@linkcode Access} flags of the window
    * @param connection the only connection on which a peer may use it; the default is every one of the domain
+   * @param options how it is addressed
    */
-  bind(offset: number, lengthBytes: number, access: number, connection?: { readonly handle: number }): MemoryWindow {
+  bind(
+    offset: number,
+    lengthBytes: number,
+    access: number,
+    connection?: { readonly handle: number },
+    options?: AddressingOptions,
+  ): MemoryWindow {
+    const window = new MemoryWindow(this.pd);
+    window.bind(this, { offset, length: lengthBytes, access, ...options }, { connection, active: true });
+    return window;
+  }
+
+  /**
+   * Names the memory anew, at once: a new STag with other access, bounds and addressing; the one that it had is no longer valid, nor are windows on the region. By
+   * a work request of the opcode "register" the same is done in order with other work. Bounds are within the memory that was registered at first.
+   *
+   * @throws {RdmaError} `Invalid` for bounds beyond that
+   */
+  reregister(registration: Registration): void {
+    const { native, handle } = this.pd.device;
+    native.weft_memory_invalidate(handle, this.renew(registration, { active: true }).old);
+  }
+
+  /** Gives the region another STag, which is valid at once (`active`) or when a work request makes it so. For queue pairs. */
+  renew(registration: Registration, { active }: { active: boolean }): { old: number; undo(): void } {
     if (!this.#live) throw new TypeError("the region is deregistered");
-    const device = this.pd.device;
-    const { native, handle, out } = device;
-    check(native.weft_memory_bind(handle, this.stag, offset, lengthBytes, access, connection?.handle ?? 0, out));
-    return new MemoryWindow(this, device.out[0], device.out[1], lengthBytes);
+    const { offset = 0, access } = registration;
+    const { length = this.#whole.byteLength - offset } = registration;
+    const { native, handle, out } = this.pd.device.usable();
+    const word = accessWord(access, registration) | MemoryFlag.Reregister | (active ? 0 : MemoryFlag.Inactive);
+    check(native.weft_memory_bind(handle, this.stag, offset, length, word, 0, out));
+    const before = { ...this.#fields(), bytes: this.#bytes };
+    this.#set({
+      stag: out[0],
+      addressNumber: out[1],
+      address: BigInt(out[2]),
+      byteLength: length,
+      access,
+      bytes: this.#whole.subarray(offset, offset + length),
+    });
+    const undo = () => {
+      if (this.pd.device.open) native.weft_memory_invalidate(handle, this.stag);
+      this.#set(before);
+    };
+    return { old: before.stag, undo };
+  }
+
+  #fields() {
+    const { stag, addressNumber, address, byteLength, access } = this;
+    return { stag, addressNumber, address, byteLength, access };
+  }
+
+  #set(
+    { bytes, ...fields }: Pick<MemoryRegion, "stag" | "addressNumber" | "address" | "byteLength" | "access" | "bytes">,
+  ) {
+    Object.assign(this as Mutable<MemoryRegion>, fields);
+    this.#bytes = bytes;
   }
 
   /**
@@ -82,9 +179,9 @@ export class MemoryRegion implements Disposable {
     if (!this.#live) return;
     this.#live = false;
     this.pd.forget(this);
-    registrations.get(this.#bytes.buffer)?.delete(this);
+    registrations.get(this.#whole.buffer)?.delete(this);
     const device = this.pd.device;
-    const buffer = this.#bytes.buffer;
+    const buffer = this.#whole.buffer;
     const release = () => device.open && device.native.weft_memory_invalidate(device.handle, this.stag);
     if (this.#owned) {
       // Detach first: a view left behind would read another owner's memory.
@@ -100,30 +197,71 @@ export class MemoryRegion implements Disposable {
   }
 }
 
-/** An STag on a part of a region, revocable without touching the region. */
-export class MemoryWindow implements Disposable {
-  /** Steering tag of the window. */
-  readonly stag: number;
+/**
+ * An STag on a part of a region, revocable without touching the region: a type 2 memory window. It is bound by {@linkcode MemoryRegion.bind} at once, or by a
+ * work request of the opcode "bind" in order with other work, and may be bound again.
+ */
+export class MemoryWindow implements Disposable, LocalMemory {
+  /** The domain that it belongs to. */
+  readonly pd: ProtectionDomain;
+  /** Steering tag; 0 before it is bound. Each binding has another one. */
+  readonly stag: number = 0;
   /** The tagged offset of the part's first byte. */
-  readonly address: bigint;
+  readonly address: bigint = 0n;
+  /** Address of the part's first byte, for work requests. */
+  readonly addressNumber: number = 0;
   /** Length in bytes. */
-  readonly byteLength: number;
-  readonly #region: MemoryRegion;
-  #live = true;
+  readonly byteLength: number = 0;
+  #bytes: Uint8Array = new Uint8Array(0);
+  #region: MemoryRegion | undefined;
+  #live = false;
 
-  /** Use {@linkcode MemoryRegion.bind}. */
-  constructor(region: MemoryRegion, stag: number, address: number, byteLength: number) {
+  /** Use {@linkcode MemoryRegion.bind} or {@linkcode ProtectionDomain.allocateWindow}. */
+  constructor(pd: ProtectionDomain) {
+    this.pd = pd;
+  }
+
+  /** The memory that it is on. */
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+
+  /** Whether it is bound, or a work request to bind it was posted. A peer may have revoked it meanwhile. */
+  get live(): boolean {
+    return this.#live && this.#region!.live;
+  }
+
+  /** Binds it, valid at once (`active`) or when a work request makes it so. For regions and queue pairs. */
+  bind(
+    region: MemoryRegion,
+    { offset, length, access, zeroBased }: AddressingOptions & { offset: number; length: number; access: number },
+    { connection, active }: { connection?: { readonly handle: number }; active: boolean },
+  ): { old: number; undo(): void } {
+    if (!region.live) throw new TypeError("the region is deregistered");
+    if (region.pd !== this.pd) throw new TypeError("the region is of another protection domain");
+    const { native, handle, out } = this.pd.device.usable();
+    const word = accessWord(access, { zeroBased }) | (active ? 0 : MemoryFlag.Inactive);
+    check(native.weft_memory_bind(handle, region.stag, offset, length, word, connection?.handle ?? 0, out));
+    const [stag, addressNumber, to] = out;
+    const old = this.#live ? this.stag : 0;
+    if (active && old !== 0) native.weft_memory_invalidate(handle, old);
+    Object.assign(this as Mutable<MemoryWindow>, { stag, addressNumber, address: BigInt(to), byteLength: length });
+    this.#bytes = region.bytes.subarray(offset, offset + length);
     this.#region = region;
-    this.stag = stag;
-    this.address = BigInt(address);
-    this.byteLength = byteLength;
+    this.#live = true;
+    return { old, undo: () => this.stag === stag ? this.revoke() : undefined };
+  }
+
+  /** A work request that makes it invalid was posted. For queue pairs. */
+  unbind(): void {
+    this.#live = false;
   }
 
   /** Makes the STag invalid. A peer may have done so already by Send with Invalidate; that is no error. */
   revoke(): void {
     if (!this.#live) return;
     this.#live = false;
-    const device = this.#region.pd.device;
+    const { device } = this.pd;
     if (device.open) device.native.weft_memory_invalidate(device.handle, this.stag);
   }
 

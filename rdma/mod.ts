@@ -21,9 +21,11 @@ export { COUNTERS } from "./_ffi/layout.ts";
 export { Device } from "./device.ts";
 export type { ConnectOptions, DeviceCounters } from "./device.ts";
 export { ConnectionRequest, Listener } from "./listener.ts";
-export type { ListenOptions, StartupOptions } from "./listener.ts";
+export type { Congestion, ListenOptions, StartupOptions } from "./listener.ts";
 export { ProtectionDomain } from "./protection_domain.ts";
+export type { AllocationOptions } from "./protection_domain.ts";
 export { Access, findRegion, MemoryRegion, MemoryWindow } from "./memory_region.ts";
+export type { AddressingOptions, LocalMemory, Registration } from "./memory_region.ts";
 export { BufferPool } from "./buffer_pool.ts";
 export type { PooledBuffer } from "./buffer_pool.ts";
 export { Connection } from "./connection.ts";
@@ -31,6 +33,8 @@ export type { Completed, CompletionStatus, ConnectionFacts, WorkCompletion } fro
 export { QueuePair } from "./queue_pair.ts";
 export type {
   AtomicWork,
+  LocalSge,
+  MemoryWork,
   Queues,
   RemoteMemory,
   Sge,

@@ -5,7 +5,14 @@
  */
 import type { Device } from "./device.ts";
 import { check } from "./errors.ts";
-import { Access, MemoryRegion } from "./memory_region.ts";
+import { MemoryFlag } from "./_ffi/layout.ts";
+import { Access, accessWord, type AddressingOptions, MemoryRegion, MemoryWindow } from "./memory_region.ts";
+
+/** Choices for memory of the engine's. */
+export interface AllocationOptions extends AddressingOptions {
+  /** Ask for huge pages, as far as the system has them; pays for large regions. */
+  hugePages?: boolean;
+}
 
 /** Ties regions and queue pairs together: an STag is only good on a connection of its own domain (RFC 5042 §6.2). */
 export class ProtectionDomain implements Disposable {
@@ -27,14 +34,15 @@ export class ProtectionDomain implements Disposable {
    *
    * @throws {RdmaError} `Exhausted` where there is no memory
    */
-  allocate(lengthBytes: number, access: number = Access.LocalOnly): MemoryRegion {
+  allocate(lengthBytes: number, access: number = Access.LocalOnly, options: AllocationOptions = {}): MemoryRegion {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes <= 0) throw new RangeError("the length must be positive");
     const { native, handle, out } = this.device.usable();
-    check(native.weft_memory_allocate(handle, this.id, lengthBytes, access, out));
-    const [stag, address] = out;
+    const word = accessWord(access, options) | (options.hugePages ? MemoryFlag.HugePages : 0);
+    check(native.weft_memory_allocate(handle, this.id, lengthBytes, word, out));
+    const [stag, address, to] = out;
     const pointer = Deno.UnsafePointer.create(BigInt(address))!;
     const bytes = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(pointer, lengthBytes));
-    return this.#add(new MemoryRegion(this, { stag, address, bytes, access, owned: true }));
+    return this.#add(new MemoryRegion(this, { stag, address, to, bytes, access, owned: true }));
   }
 
   /**
@@ -47,7 +55,9 @@ export class ProtectionDomain implements Disposable {
     bytes: Uint8Array,
     access: number = Access.LocalOnly,
     connection?: { readonly handle: number },
+    options: AddressingOptions = {},
   ): MemoryRegion {
+    const word = accessWord(access, options);
     const { buffer } = bytes;
     if (!(buffer instanceof ArrayBuffer)) throw new TypeError("shared memory cannot be registered");
     if (buffer.resizable) throw new TypeError("a resizable buffer cannot be registered: it may not stay in place");
@@ -55,8 +65,14 @@ export class ProtectionDomain implements Disposable {
     const { native, handle, out } = this.device.usable();
     const memory = bytes as Uint8Array<ArrayBuffer>;
     const only = connection?.handle ?? 0;
-    check(native.weft_memory_register(handle, this.id, memory, memory.byteLength, access, only, out));
-    return this.#add(new MemoryRegion(this, { stag: out[0], address: out[1], bytes, access, owned: false }));
+    check(native.weft_memory_register(handle, this.id, memory, memory.byteLength, word, only, out));
+    const [stag, address, to] = out;
+    return this.#add(new MemoryRegion(this, { stag, address, to, bytes, access, owned: false }));
+  }
+
+  /** A window that is not bound yet, for work requests of the opcode "bind". */
+  allocateWindow(): MemoryWindow {
+    return new MemoryWindow(this);
   }
 
   #add(region: MemoryRegion): MemoryRegion {

@@ -8,7 +8,7 @@ import { type Completed, type CompletionStatus, Connection, type WorkCompletion 
 import type { CompletionQueue } from "./completion_queue.ts";
 import type { Device } from "./device.ts";
 import { RdmaError } from "./errors.ts";
-import type { MemoryRegion } from "./memory_region.ts";
+import type { AddressingOptions, LocalMemory, MemoryRegion, MemoryWindow, Registration } from "./memory_region.ts";
 import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 
 /** When a peer that has said nothing yet is nudged, counted from our first work. */
@@ -19,6 +19,16 @@ export interface Sge {
   /** The region. */
   region: MemoryRegion;
   /** First byte, relative to the region. */
+  offset: number;
+  /** Length in bytes. */
+  length: number;
+}
+
+/** One element of a scatter/gather list of the send queue: a part of a region, or of a window on one. */
+export interface LocalSge {
+  /** The region or window. */
+  region: LocalMemory;
+  /** First byte, relative to it. */
   offset: number;
   /** Length in bytes. */
   length: number;
@@ -38,6 +48,8 @@ export interface WorkRequestOptions {
   id?: unknown;
   /** Whether success is reported, to the callback or the completion queue; failures and flushes always are. Default: true. */
   signalled?: boolean;
+  /** Waits until the Reads and atomic operations that were posted before are done; without, they may be overtaken (RFC 5040 §5.5). */
+  fence?: boolean;
 }
 
 /** Where completions go that have no callback. */
@@ -51,25 +63,58 @@ export interface Queues {
 }
 
 /** Work for the send queue that moves memory. */
-export type TransferRequest =
+export type TransferRequest<Element = Sge> =
   & WorkRequestOptions
   & (
-    | { opcode: "send"; local: readonly Sge[]; invalidate?: number; solicited?: boolean }
-    | { opcode: "write"; local: readonly Sge[]; remote: RemoteMemory }
-    | { opcode: "read"; local: readonly Sge[]; remote: RemoteMemory }
+    | { opcode: "send"; local: readonly Element[]; invalidate?: number; solicited?: boolean }
+    | { opcode: "write"; local: readonly Element[]; remote: RemoteMemory }
+    | {
+      opcode: "read";
+      local: readonly Element[];
+      remote: RemoteMemory;
+      /** Whether the STag of `local` becomes invalid when the Read is done. */
+      invalidateLocal?: boolean;
+    }
   );
 
 /** Work for the send queue. */
 export type WorkRequest =
-  | TransferRequest
-  | WorkRequestOptions & (AtomicWork | { opcode: "immediate"; local?: undefined; data: bigint; solicited?: boolean });
+  | TransferRequest<LocalSge>
+  | WorkRequestOptions
+    & (AtomicWork | MemoryWork | { opcode: "immediate"; local?: undefined; data: bigint; solicited?: boolean });
+
+/**
+ * Work on steering tags of our own, in order with other work: it waits for what was posted before, and takes effect before what is posted behind it leaves. The STag
+ * that "bind" and "register" make is known as soon as the work is posted, so that a Send behind it can carry it; it is valid from then on that the work is done.
+ * The one that the window or region had before becomes invalid with it.
+ */
+export type MemoryWork =
+  | ({
+    opcode: "bind";
+    local?: undefined;
+    window: MemoryWindow;
+    region: MemoryRegion;
+    /** First byte, relative to the region. */
+    offset: number;
+    length: number;
+    access: number;
+    /** Whether peers may use it on every connection of the domain, instead of this one only. */
+    shared?: boolean;
+  } & AddressingOptions)
+  | ({ opcode: "register"; local?: undefined; region: MemoryRegion } & Registration)
+  | {
+    opcode: "invalidateLocal";
+    local?: undefined;
+    /** Whose STag is to become invalid. The memory of a region remains its owner's, who can register it anew. */
+    target: MemoryRegion | MemoryWindow;
+  };
 
 /**
  * An atomic operation on the 8 bytes at `remote.address`, a multiple of 8 (RFC 7306 §5). What was there before comes with the completion, and into `local`
  * where that is given, in the byte order of this machine. Masks have all bits set unless given, and none for the carry stops of FetchAdd.
  */
 export type AtomicWork =
-  & { local?: readonly Sge[]; remote: RemoteMemory }
+  & { local?: readonly LocalSge[]; remote: RemoteMemory }
   & (
     | { opcode: "fetchAdd"; add: bigint; mask?: bigint }
     | { opcode: "swap"; swap: bigint; mask?: bigint }
@@ -77,7 +122,7 @@ export type AtomicWork =
   );
 
 const ALL_BITS = 0xffff_ffff_ffff_ffffn;
-const NO_ELEMENTS: readonly Sge[] = [];
+const NO_ELEMENTS: readonly LocalSge[] = [];
 
 function operandsOf(work: AtomicWork): [opcode: number, operands: readonly bigint[]] {
   switch (work.opcode) {
@@ -148,6 +193,7 @@ export class QueuePair extends Connection {
       signal = 0;
       done = done && unlessSuccess(done);
     }
+    if (work.fence) signal |= WorkFlag.Fence;
     switch (work.opcode) {
       case "send": {
         const flags = signal | (work.invalidate === undefined ? 0 : WorkFlag.Invalidate) |
@@ -161,6 +207,7 @@ export class QueuePair extends Connection {
       case "read":
         if (local.length > 1) throw new RangeError("a Read has one sink (RFC 5040 §5.4)");
         this.#needReadDepth();
+        if (work.invalidateLocal) signal |= WorkFlag.InvalidateSink;
         this.begin(WorkOpcode.Read, signal, local.length, done, local, work.remote.stag, work.remote.address);
         break;
       case "immediate": {
@@ -168,6 +215,11 @@ export class QueuePair extends Connection {
         this.begin(WorkOpcode.Immediate, flags, 0, done, local, 0, BigInt.asUintN(64, work.data));
         return;
       }
+      case "bind":
+      case "register":
+      case "invalidateLocal":
+        this.#postMemoryWork(work, signal, done);
+        return;
       default: {
         const [opcode, operands] = operandsOf(work);
         if (local.length > 1 || (local.length === 1 && local[0].length !== 8)) {
@@ -207,6 +259,31 @@ export class QueuePair extends Connection {
     this.closed.then(() => timers.forEach(clearTimeout));
   }
 
+  #postMemoryWork(work: MemoryWork, flags: number, done: Completed | undefined): void {
+    if (this.isClosed) throw new RdmaError("Closed");
+    if (work.opcode === "invalidateLocal") {
+      const { target } = work;
+      if (!target.live) throw new TypeError("the memory is not registered or bound");
+      this.begin(WorkOpcode.Invalidate, flags, 0, done, target, target.stag);
+      if ("unbind" in target) target.unbind();
+      return;
+    }
+    const change = work.opcode === "bind"
+      ? work.window.bind(work.region, work, { connection: work.shared ? undefined : this, active: false })
+      : work.region.renew(work, { active: false });
+    const { stag } = work.opcode === "bind" ? work.window : work.region;
+    const completed: Completed = (completion) => {
+      if (completion.status !== "success") change.undo();
+      done?.(completion);
+    };
+    try {
+      this.begin(WorkOpcode.Activate, flags, 0, completed, work, stag, 0n, change.old);
+    } catch (error) {
+      change.undo();
+      throw error;
+    }
+  }
+
   #needReadDepth(): void {
     if (this.outboundReadDepth === 0) {
       throw new RdmaError("Invalid", {
@@ -239,23 +316,23 @@ export class QueuePair extends Connection {
     return (completion) => queue.push({ ...completion, id, opcode: "receive", queuePair: this });
   }
 
-  #elements(local: readonly Sge[]): void {
+  #elements(local: readonly LocalSge[]): void {
     for (const { region, offset, length } of local) this.sge(region.stag, region.addressNumber + offset, length);
   }
 
   /** Sends a message. Rejects with `RdmaError` on failure. */
-  send(local: readonly Sge[], options: { invalidate?: number; solicited?: boolean } = {}): Promise<void> {
+  send(local: readonly LocalSge[], options: { invalidate?: number; solicited?: boolean } = {}): Promise<void> {
     return this.#promise({ opcode: "send", local, ...options });
   }
 
   /** RDMA Write: puts local bytes into the peer's memory, without the peer taking part. */
-  write(local: readonly Sge[], remote: RemoteMemory): Promise<void> {
+  write(local: readonly LocalSge[], remote: RemoteMemory): Promise<void> {
     return this.#promise({ opcode: "write", local, remote });
   }
 
   /** RDMA Read: fetches bytes of the peer's memory, without the peer taking part. */
-  read(local: readonly Sge[], remote: RemoteMemory): Promise<void> {
-    return this.#promise({ opcode: "read", local, remote });
+  read(local: readonly LocalSge[], remote: RemoteMemory, options: { invalidateLocal?: boolean } = {}): Promise<void> {
+    return this.#promise({ opcode: "read", local, remote, ...options });
   }
 
   /** Adds to 8 bytes of the peer's, atomically. Resolves to what was there before. */
@@ -311,7 +388,7 @@ export function failure(status: CompletionStatus): RdmaError {
 }
 
 /** Throws for elements that are not within a live region. */
-export function checkElements(local: readonly Sge[]): void {
+export function checkElements(local: readonly LocalSge[]): void {
   let total = 0;
   for (const { region, offset, length } of local) {
     if (!region.live) throw new TypeError("the region is deregistered");

@@ -53,7 +53,8 @@ export class SharedReceiveQueue implements Disposable {
   readonly #device: Device;
   readonly #tag: number;
   readonly #handle: number;
-  readonly #receiveQueue: CompletionQueue | undefined;
+  /** Where completions go of receives that were posted with an `id`. */
+  readonly receiveQueue: CompletionQueue | undefined;
   readonly #posted: (Posted | undefined)[] = [];
   readonly #free: number[] = [];
   /** Slots of what is not handed to the engine yet. */
@@ -74,7 +75,7 @@ export class SharedReceiveQueue implements Disposable {
     this.pd = pd;
     this.depth = depth;
     this.#onLimit = onLimit;
-    this.#receiveQueue = receiveQueue;
+    this.receiveQueue = receiveQueue;
     this.#tag = device.reserve();
     const status = device.native.weft_shared_create(device.handle, depth, this.#tag, device.out);
     if (status < 0) device.unreserve(this.#tag);
@@ -124,7 +125,7 @@ export class SharedReceiveQueue implements Disposable {
   }
 
   #toQueue(id: unknown): Received {
-    const queue = this.#receiveQueue;
+    const queue = this.receiveQueue;
     if (queue === undefined) throw new TypeError("the shared receive queue has no completion queue");
     return (completion, queuePair) => {
       if (queuePair !== undefined) queue.push({ ...completion, id, opcode: "receive", queuePair });

@@ -41,16 +41,29 @@ export const WorkOpcode = {
   Swap: 5,
   CmpSwap: 6,
   Immediate: 7,
+  Activate: 8,
+  Invalidate: 9,
 } as const;
 /** Words of an atomic operation's operands, behind its element: data, mask, compare, compare mask, each low and high. */
 export const ATOMIC_WORDS = 8;
 /** Flags of a work request. */
-export const WorkFlag = { Signalled: 1, Invalidate: 2, Solicited: 4 } as const;
+export const WorkFlag = { Signalled: 1, Invalidate: 2, Solicited: 4, Fence: 8, InvalidateSink: 16 } as const;
 
-/** Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision, handle of a shared receive queue low and high. */
-export const SETTINGS_WORDS = 9;
-/** Bytes of connection facts: 8 words, two addresses as text of 64 bytes, private data of 512. */
-export const FACTS_BYTES = 32 + 64 + 64 + 512;
+/**
+ * Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision, handle of a shared receive queue low and high, flags, MULPDU, congestion control, time to
+ * connect and for the MPA reply in milliseconds.
+ */
+export const SETTINGS_WORDS = 14;
+/** Flags of connection settings. */
+export const SettingsFlag = { SolicitedOnly: 1 } as const;
+/** The word of settings for peer-to-peer mode, by the ready-to-receive message. */
+export const PeerToPeer = { no: 0, any: 1, send: 3, write: 4, read: 5 } as const;
+/** Congestion controls, by their word of settings. */
+export const CONGESTIONS = ["suitable", "system", "cubic", "reno", "bbr", "dctcp"] as const;
+/** Flags beside the access of memory that is registered or bound. */
+export const MemoryFlag = { Inactive: 1 << 8, Reregister: 1 << 9, ZeroBased: 1 << 10, HugePages: 1 << 11 } as const;
+/** Bytes of connection facts: 8 words, two addresses as text of 64 bytes, private data of 512, the name of a congestion control of 16. */
+export const FACTS_BYTES = 32 + 64 + 64 + 512 + 16;
 
 /** Names of the device's counters, in the order in which `weft_counters` writes them. */
 export const COUNTERS = [

@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 4;
+export const ABI_VERSION = 5;
 
 /** Symbols of the engine. */
 export const symbols = {
@@ -20,7 +20,7 @@ export const symbols = {
   weft_arm: { parameters: ["f64" /* device */], result: "i32" },
   weft_counters: { parameters: ["f64", /* device */ "buffer", /* out f64[] */ "u32" /* count */], result: "i32" },
   weft_memory_allocate: {
-    parameters: ["f64", /* device */ "u32", /* pd */ "f64", /* bytes */ "u32", /* access */ "buffer" /* out f64[2] */],
+    parameters: ["f64", /* device */ "u32", /* pd */ "f64", /* bytes */ "u32", /* access */ "buffer" /* out f64[3] */],
     result: "i32",
   },
   weft_memory_register: {
@@ -31,7 +31,7 @@ export const symbols = {
       "f64", /* bytes */
       "u32", /* access */
       "f64", /* connection, or 0 */
-      "buffer", /* out f64[2] */
+      "buffer", /* out f64[3] */
     ],
     result: "i32",
   },
@@ -43,7 +43,7 @@ export const symbols = {
       "f64", /* bytes */
       "u32", /* access */
       "f64", /* connection, or 0 */
-      "buffer", /* out f64[2] */
+      "buffer", /* out f64[3] */
     ],
     result: "i32",
   },
@@ -55,6 +55,7 @@ export const symbols = {
       "u32", /* host bytes */
       "u32", /* port */
       "u32", /* tag */
+      "u32", /* time for requests, ms */
       "buffer", /* out f64[2] */
     ],
     result: "i32",

@@ -7,19 +7,21 @@ use std::cell::Cell;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
-use weft_proto::{AtomicOperation, AtomicRequest, StartupOptions};
+use weft_proto::{AtomicOperation, AtomicRequest, Rtr, StartupOptions};
 
-use crate::conn::{Conn, Options, POSTED_MAX};
+use crate::conn::{Conn, Options, POSTED_MAX, REQUEST_TIMEOUT};
 use crate::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
 use crate::listener::{Listener, CONNECTIONS_MAX};
-use crate::memory::Grant;
+use crate::memory::{Grant, Region, REREGISTER};
 use crate::shared::SharedReceives;
+use crate::socket::Congestion;
 use crate::status::Status;
 use crate::work::{Operation, ReceiveWork, SendWork, Sge, Sges};
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -31,9 +33,9 @@ pub const SGES_MAX: usize = 1024;
 /// The longest message (RFC 5041 §5.1: message offsets have 32 bits).
 pub const MESSAGE_BYTES_MAX: u64 = u32::MAX as u64;
 /// Words of connection settings.
-pub const SETTINGS_WORDS: usize = 9;
+pub const SETTINGS_WORDS: usize = 14;
 /// Bytes that `weft_facts` writes.
-pub const FACTS_BYTES: usize = 32 + 64 + 64 + 512;
+pub const FACTS_BYTES: usize = 32 + 64 + 64 + 512 + 16;
 
 thread_local! {
     static LAST_ERRNO: Cell<i32> = const { Cell::new(0) };
@@ -177,24 +179,30 @@ pub unsafe extern "C" fn weft_counters(handle: f64, out: *mut f64, count: u32) -
     })
 }
 
-/// Allocates and registers zeroed memory. `out`: STag, address.
+/// What registrations and binds give: STag, address of the first byte, its tagged offset.
+fn named(region: &Region) -> [f64; 3] {
+    [f64::from(region.stag), region.address as f64, region.base as f64]
+}
+
+/// Allocates and registers zeroed memory. `access` may have `ZERO_BASED` and `HUGE_PAGES` beside its flags. `out`: STag, address, tagged offset.
 ///
 /// # Safety
-/// `out` has room for 2 values.
+/// `out` has room for 3 values.
 #[no_mangle]
 pub unsafe extern "C" fn weft_memory_allocate(handle: f64, pd: u32, bytes: f64, access: u32, out: *mut f64) -> i32 {
     boundary!({
         let region = device(handle)?.memory.allocate(pd, length(bytes)?, Grant { access, connection: 0 })?;
         // SAFETY: the caller vouches for `out`.
-        unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
+        unsafe { output(out, named(&region)) }?;
         Ok(0)
     })
 }
 
-/// Registers memory in place, for one connection or (0) for all of the domain. `out`: STag, address.
+/// Registers memory in place, for one connection or (0) for all of the domain. `access` may have `ZERO_BASED` beside its flags. `out`: STag, address, tagged
+/// offset.
 ///
 /// # Safety
-/// `buffer` names `bytes` bytes that stay in place until `weft_memory_invalidate`; `out` has room for 2 values.
+/// `buffer` names `bytes` bytes that stay in place until `weft_memory_invalidate`; `out` has room for 3 values.
 #[no_mangle]
 pub unsafe extern "C" fn weft_memory_register(
     handle: f64,
@@ -217,15 +225,16 @@ pub unsafe extern "C" fn weft_memory_register(
             Grant { access, connection: connection as u64 },
         )?;
         // SAFETY: the caller vouches for `out`.
-        unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
+        unsafe { output(out, named(&region)) }?;
         Ok(0)
     })
 }
 
-/// Binds a window to a part of a region, for one connection or (0) for all of the domain. `out`: STag, address.
+/// Binds a window to a part of a region, for one connection or (0) for all of the domain; or, with `REREGISTER` in `access`, makes another STag for its memory. `access`
+/// may have `ZERO_BASED` and `INACTIVE` beside its flags. `out`: STag, address, tagged offset.
 ///
 /// # Safety
-/// `out` has room for 2 values.
+/// `out` has room for 3 values.
 #[no_mangle]
 pub unsafe extern "C" fn weft_memory_bind(
     handle: f64,
@@ -237,14 +246,16 @@ pub unsafe extern "C" fn weft_memory_bind(
     out: *mut f64,
 ) -> i32 {
     boundary!({
-        let region = device(handle)?.memory.bind(
-            stag,
-            length(offset)?,
-            length(bytes)?,
-            Grant { access, connection: connection as u64 },
-        )?;
+        let memory = &device(handle)?.memory;
+        let (offset, bytes) = (length(offset)?, length(bytes)?);
+        let grant = Grant { access, connection: connection as u64 };
+        let region = if access & REREGISTER != 0 {
+            memory.reregister(stag, offset, bytes, grant)?
+        } else {
+            memory.bind(stag, offset, bytes, grant)?
+        };
         // SAFETY: the caller vouches for `out`.
-        unsafe { output(out, [f64::from(region.stag), region.address as f64]) }?;
+        unsafe { output(out, named(&region)) }?;
         Ok(0)
     })
 }
@@ -263,7 +274,8 @@ fn host_text(bytes: &[u8]) -> Result<String, Status> {
     Ok(text.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
-/// Listens on an address given as text (an IP address). `out`: handle, port. `Status::System` tells more in `weft_last_errno`.
+/// Listens on an address given as text (an IP address). `timeout_ms`: what a peer that connects has to say what it wants (0: the
+/// usual). `out`: handle, port. `Status::System` tells more in `weft_last_errno`.
 ///
 /// # Safety
 /// `host` has `host_length` bytes; `out` room for 2 values.
@@ -274,16 +286,21 @@ pub unsafe extern "C" fn weft_listen(
     host_length: u32,
     port: u32,
     tag: u32,
+    timeout_ms: u32,
     out: *mut f64,
 ) -> i32 {
     boundary!({
         let device = device(handle)?;
+        let timeout = match timeout_ms {
+            0 => REQUEST_TIMEOUT,
+            _ => Duration::from_millis(u64::from(timeout_ms)),
+        };
         // SAFETY: the caller vouches for `host`.
         let host = host_text(unsafe { input(host, host_length as usize) }?)?;
         let ip = host.parse().map_err(|_| Status::Invalid)?;
         let address = SocketAddr::new(ip, u16::try_from(port).map_err(|_| Status::Invalid)?);
         let mut failure = 0;
-        let listener = LISTENERS.try_insert_with(|new| match Listener::new(new, &device, &address, tag) {
+        let listener = LISTENERS.try_insert_with(|new| match Listener::new(new, &device, &address, tag, timeout) {
             Ok(listener) => Some(listener),
             Err(code) => {
                 failure = code;
@@ -314,23 +331,33 @@ pub extern "C" fn weft_listener_close(handle: f64) -> i32 {
 }
 
 /// # Safety
-/// `options` has [`SETTINGS_WORDS`] words: stream, crc (0 off, 1 on, 2 with other hosts), protection domain, IRD, ORD, peer-to-peer, revision, handle of a
-/// shared receive queue (or 0), low and high.
+/// `options` has [`SETTINGS_WORDS`] words: stream, crc (0 off, 1 on, 2 with other hosts), protection domain, IRD, ORD, peer-to-peer (0 no, 1 yes, and which
+/// ready-to-receive message there may be: 2 any, 3 Send, 4 Write, 5 Read), revision (0: 2, or 1 where the peer speaks no other), handle of a shared receive queue (or 0) low
+/// and high, flags (1: only solicited Sends wake), MULPDU, congestion control, time to connect and for the MPA reply in milliseconds; 0 stands for what is usual.
 unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, Status> {
     // SAFETY: by this function's contract.
     let words = unsafe { input(options, SETTINGS_WORDS) }?;
-    let [stream, crc, pd, ird, ord, peer_to_peer, revision, shared_low, shared_high] = words else {
+    let [stream, crc, pd, ird, ord, peer_to_peer, revision, shared_low, shared_high, flags, mulpdu, congestion, connect_ms, reply_ms] =
+        words
+    else {
         return Err(Status::Invalid);
     };
     let shared = match u64::from(*shared_high) << 32 | u64::from(*shared_low) {
         0 => None,
         handle => Some(SHARED.get(handle).ok_or(Status::BadHandle)?),
     };
+    let congestion = Congestion::from_number(*congestion).filter(|congestion| congestion.is_available());
     let depth = |n: &u32| u16::try_from(*n).map_err(|_| Status::Invalid);
     Ok(Options {
         stream: *stream != 0,
         crc: *crc,
         pd: *pd,
+        solicited_only: flags & 1 != 0,
+        mulpdu: *mulpdu,
+        congestion: congestion.ok_or(Status::Invalid)?,
+        connect_timeout: Duration::from_millis(u64::from(*connect_ms)),
+        reply_timeout: Duration::from_millis(u64::from(*reply_ms)),
+        any_revision: *revision == 0,
         shared,
         startup: StartupOptions {
             revision: u8::try_from(*revision).map_err(|_| Status::Invalid)?,
@@ -338,6 +365,12 @@ unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, S
             ird: depth(ird)?,
             ord: depth(ord)?,
             peer_to_peer: *peer_to_peer != 0,
+            rtr: match peer_to_peer {
+                3 => Some(Rtr::Send),
+                4 => Some(Rtr::Write),
+                5 => Some(Rtr::Read),
+                _ => None,
+            },
             private_data: private_data.to_vec(),
         },
     })
@@ -425,8 +458,9 @@ pub unsafe extern "C" fn weft_reject(handle: f64, private_data: *const u8, priva
     })
 }
 
-/// What is known of a connection. `out`, `FACTS_BYTES` long: 8 words (revision, crc, IRD, ORD, local port, remote port, private data length, 0), the local and
-/// the remote address as text of 64 bytes each, padded with zeros, and the private data.
+/// What is known of a connection. `out`, `FACTS_BYTES` long: 8 words (revision, crc, IRD, ORD, local port, remote port, private data length, MULPDU), the local and
+/// the remote address as text of 64 bytes each, padded with zeros, the private data, and the name
+/// of TCP's congestion control in 16 bytes.
 ///
 /// # Safety
 /// `out` has room for `FACTS_BYTES` bytes, aligned to 4.
@@ -444,7 +478,7 @@ pub unsafe extern "C" fn weft_facts(handle: f64, out: *mut u8) -> i32 {
             port(facts.local),
             port(facts.remote),
             facts.private_data.len() as u32,
-            0,
+            facts.mulpdu,
         ];
         words.iter().for_each(|word| bytes.extend_from_slice(&word.to_ne_bytes()));
         for (address, end) in [(facts.local, 96), (facts.remote, 160)] {
@@ -454,6 +488,8 @@ pub unsafe extern "C" fn weft_facts(handle: f64, out: *mut u8) -> i32 {
             bytes.resize(end, 0);
         }
         bytes.extend_from_slice(&facts.private_data);
+        bytes.resize(FACTS_BYTES - 16, 0);
+        bytes.extend_from_slice(facts.congestion.as_bytes());
         bytes.resize(FACTS_BYTES, 0);
         if out.is_null() {
             return Err(Status::Invalid);
@@ -467,11 +503,6 @@ pub unsafe extern "C" fn weft_facts(handle: f64, out: *mut u8) -> i32 {
 fn longs(words: &[u32; ATOMIC_WORDS]) -> [u64; 4] {
     let [a, b, c, d, e, f, g, h] = words.map(u64::from);
     [b << 32 | a, d << 32 | c, f << 32 | e, h << 32 | g]
-}
-
-/// How many requests there are at the most, this one and those in `rest`, if each has an element.
-fn most(rest: &[u32]) -> usize {
-    1 + rest.len() / (WORK_WORDS + SGE_WORDS)
 }
 
 fn decode(
@@ -501,9 +532,6 @@ fn decode(
         let to = u64::from(to_high) << 32 | u64::from(to_low);
         let operation = match (opcode, stream) {
             (0, _) => {
-                if receives.is_empty() {
-                    receives.reserve_exact(most(rest));
-                }
                 receives.push(ReceiveWork::new(slot, sges));
                 continue;
             }
@@ -524,17 +552,18 @@ fn decode(
                 Operation::Atomic(request)
             }
             (7, false) if count == 0 => Operation::Immediate { data: to, solicited: flags & 4 != 0 },
+            (8, false) if count == 0 => Operation::Activate { stag, old: invalidate },
+            (9, false) if count == 0 => Operation::Invalidate { stag },
             _ => return Err(Status::Invalid),
         };
-        if sends.is_empty() {
-            sends.reserve_exact(most(rest));
-        }
-        sends.push(SendWork::new(slot, flags & 1 != 0, operation, sges));
+        let work = SendWork::new(slot, flags & 1 != 0, operation, sges);
+        sends.push(work.fenced(flags & 8 != 0).invalidating(flags & 16 != 0 && opcode == 3));
     }
     Ok(())
 }
 
-/// Posts a batch of work requests. Each is 6 words (opcode 0 receive, 1 send, 2 write, 3 read, 4 FetchAdd, 5 Swap, 6 CmpSwap, 7 immediate data, which lies in the offset | flags << 8: 1 signalled, 2 invalidate, 4 solicited | element count << 16;
+/// Posts a batch of work requests. Each is 6 words (opcode 0 receive, 1 send, 2 write, 3 read, 4 FetchAdd, 5 Swap, 6 CmpSwap, 7 immediate data, which lies in the offset, 8 activate the STag
+/// in place of the one to invalidate, 9 invalidate the STag | flags << 8: 1 signalled, 2 invalidate, 4 solicited, 8 fence, 16 invalidate the sink | element count << 16;
 /// slot; remote STag; STag to invalidate; remote tagged offset, low and high) and 4 for each element (STag, length, address low and high); an atomic
 /// operation has 8 more (data, mask, compare, compare mask, each low and high). All or none are taken.
 ///

@@ -11,9 +11,10 @@ use std::sync::atomic::{fence, AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use weft_proto::mpa::LENGTH_LEN;
 use weft_proto::{
     private_data_len, Established, Frame, FrameKind, Initiator, Responder, Role, Rtr, StartupError, StartupOptions,
-    Terminate, TerminateCode, FRAME_HEADER_LEN,
+    Terminate, TerminateCode, FRAME_HEADER_LEN, UNTAGGED_HEADER_LEN,
 };
 
 use crate::device::Device;
@@ -22,7 +23,7 @@ use crate::memory::Through;
 use crate::ring::{Entry, EntryKind};
 use crate::rx::{Context, ReceiveEnd, Rx};
 use crate::shared::SharedReceives;
-use crate::socket::{self, Transfer};
+use crate::socket::{self, Congestion, Transfer};
 use crate::status::Status;
 use crate::tx::{SendEnd, SendError, Tx};
 use crate::work::{Operation, ReceiveWork, SendWork, Sges};
@@ -41,7 +42,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer may take to answer an MPA request.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer that connected may take to say what it wants.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer may take to close its side once we have closed ours.
 const ENDING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a graceful close may take to send what is queued while the peer takes nothing.
@@ -53,6 +54,8 @@ const NO_SLOT: u32 = u32::MAX;
 const PAYLOAD_LOCAL: usize = 65_472;
 /// To another host: what every adapter takes (a Chelsio T6 wants FPDUs of at most 16 KiB).
 const PAYLOAD_REMOTE: usize = 16_320;
+/// In the smallest MULPDU, of 128 bytes (RFC 5044 §4.5).
+const PAYLOAD_MIN: usize = 110;
 
 /// Where in its life a connection is.
 enum Phase {
@@ -89,6 +92,18 @@ pub struct Options {
     pub crc: u32,
     /// Protection domain.
     pub pd: u32,
+    /// Only what the peer marked with Solicited Event wakes JavaScript.
+    pub solicited_only: bool,
+    /// The largest ULPDU to send; 0: what suits the peer.
+    pub mulpdu: u32,
+    /// TCP's congestion control.
+    pub congestion: Congestion,
+    /// How long TCP may take to connect; 0: as long as usual.
+    pub connect_timeout: Duration,
+    /// How long the peer may take to answer the MPA request; 0: as long as usual.
+    pub reply_timeout: Duration,
+    /// Whether a peer that speaks MPA revision 1 only is asked again in that.
+    pub any_revision: bool,
     /// Where receives come from, instead of being posted to the connection.
     pub shared: Option<Arc<SharedReceives>>,
 }
@@ -104,6 +119,10 @@ pub struct Facts {
     pub ird: u16,
     /// Outbound RDMA Read depth.
     pub ord: u16,
+    /// The largest ULPDU that is sent.
+    pub mulpdu: u32,
+    /// TCP's congestion control.
+    pub congestion: String,
     /// The peer's private data.
     pub private_data: Vec<u8>,
     /// Our address.
@@ -170,6 +189,14 @@ impl Options {
     }
 }
 
+fn or_usual(chosen: Duration, usual: Duration) -> Duration {
+    if chosen.is_zero() {
+        usual
+    } else {
+        chosen
+    }
+}
+
 fn connect_status(code: i32) -> Status {
     match code {
         libc::ECONNREFUSED => Status::Refused,
@@ -225,8 +252,8 @@ impl Conn {
         let conn = Self::new(handle, device, tag, Phase::Resolving, None);
         let mut inner = lock(&conn.inner);
         inner.announced = true;
+        inner.deadline = Some(Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT));
         inner.options = Some(options);
-        inner.deadline = Some(Instant::now() + CONNECT_TIMEOUT);
         drop(inner);
         device.watch_deadline(&conn);
         conn
@@ -268,7 +295,14 @@ impl Conn {
     }
 
     /// Takes over a connection that a listener accepted.
-    pub fn accepted(handle: u64, device: &Arc<Device>, fd: OwnedFd, remote: SocketAddr, listener: u32) -> Arc<Self> {
+    pub fn accepted(
+        handle: u64,
+        device: &Arc<Device>,
+        fd: OwnedFd,
+        remote: SocketAddr,
+        listener: u32,
+        timeout: Duration,
+    ) -> Arc<Self> {
         let local = socket::local_address(&fd).ok();
         socket::tune(&fd, local.is_some_and(|local| is_local(&local, &remote)));
         let conn = Self::new(handle, device, 0, Phase::Peeking, Some(fd));
@@ -276,7 +310,7 @@ impl Conn {
         inner.facts.local = local;
         inner.facts.remote = Some(remote);
         inner.listener = listener;
-        inner.deadline = Some(Instant::now() + REQUEST_TIMEOUT);
+        inner.deadline = Some(Instant::now() + timeout);
         drop(inner);
         device.watch_deadline(&conn);
         conn
@@ -388,7 +422,10 @@ impl Conn {
 
     /// What is known of the connection.
     pub fn facts(self: &Arc<Self>) -> Facts {
-        self.with(|_, inner| inner.facts.clone())
+        self.with(|_, inner| {
+            let congestion = inner.fd.as_ref().map(socket::congestion).unwrap_or_default();
+            Facts { congestion, ..inner.facts.clone() }
+        })
     }
 
     /// Queues work of both kinds and sends what can be sent.
@@ -433,7 +470,7 @@ impl Conn {
         if ready & (READABLE | ENDING) != 0 && !inner.held {
             let ending = inner.peer_ending;
             let before = inner.rx.received;
-            let device = &self.device;
+            let device = Arc::clone(&self.device);
             let mut context = Context {
                 fd,
                 ending,

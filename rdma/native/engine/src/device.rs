@@ -313,7 +313,7 @@ impl Device {
     /// Wakes JavaScript if it sleeps and there is something for it.
     pub fn signal(&self) {
         if self.channel.armed.load(Ordering::SeqCst)
-            && self.ring.ready() > 0
+            && self.ring.is_wanted()
             && self.channel.armed.swap(false, Ordering::SeqCst)
         {
             self.counters.wakeups.add(1);

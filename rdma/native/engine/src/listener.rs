@@ -2,6 +2,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::conn::Conn;
 use crate::device::{Device, CONNS};
@@ -21,6 +22,8 @@ pub struct Listener {
     pub handle: u64,
     device: Arc<Device>,
     tag: u32,
+    /// How long a peer that connects may take to say what it wants.
+    timeout: Duration,
     fd: Mutex<Option<OwnedFd>>,
     /// Where it listens.
     pub address: SocketAddr,
@@ -28,11 +31,17 @@ pub struct Listener {
 
 impl Listener {
     /// Starts to listen. Entries about new connections carry `tag`.
-    pub fn new(handle: u64, device: &Arc<Device>, address: &SocketAddr, tag: u32) -> Result<Arc<Self>, i32> {
+    pub fn new(
+        handle: u64,
+        device: &Arc<Device>,
+        address: &SocketAddr,
+        tag: u32,
+        timeout: Duration,
+    ) -> Result<Arc<Self>, i32> {
         let code = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         let fd = socket::listen(address, 1024).map_err(code)?;
         let address = socket::local_address(&fd).map_err(code)?;
-        Ok(Arc::new(Self { handle, device: Arc::clone(device), tag, fd: Mutex::new(Some(fd)), address }))
+        Ok(Arc::new(Self { handle, device: Arc::clone(device), tag, timeout, fd: Mutex::new(Some(fd)), address }))
     }
 
     /// Whether it belongs to `device`.
@@ -65,7 +74,8 @@ impl Listener {
                 self.device.counters.startup_failures.add(1);
                 continue; // closed by dropping it
             }
-            let conn = CONNS.insert_with(|handle| Conn::accepted(handle, &self.device, fd, remote, self.tag));
+            let conn =
+                CONNS.insert_with(|handle| Conn::accepted(handle, &self.device, fd, remote, self.tag, self.timeout));
             if let Some(conn) = conn {
                 if !conn.watch() {
                     CONNS.remove(conn.handle);

@@ -17,6 +17,15 @@ pub const REMOTE_READ: u32 = 1;
 pub const REMOTE_WRITE: u32 = 2;
 /// A peer may carry out atomic operations on the region.
 pub const REMOTE_ATOMIC: u32 = 4;
+const REMOTE_ALL: u32 = REMOTE_READ | REMOTE_WRITE | REMOTE_ATOMIC;
+/// Beside the access flags: the STag is not valid before a work request makes it so.
+pub const INACTIVE: u32 = 1 << 8;
+/// Beside the access flags: another STag for the memory of a region instead of a window on it.
+pub const REREGISTER: u32 = 1 << 9;
+/// Beside the access flags: the tagged offset of the first byte is 0.
+pub const ZERO_BASED: u32 = 1 << 10;
+/// Beside the access flags: huge pages are asked for.
+pub const HUGE_PAGES: u32 = 1 << 11;
 /// From this length on a message's payload is never staged.
 pub const LARGE: u64 = 8 * 1024;
 /// The most regions and windows of one device.
@@ -77,10 +86,30 @@ pub struct Region {
     pins: AtomicU32,
     /// Windows on it in the table.
     windows: AtomicU32,
-    _mapping: Option<Mapping>,
+    /// Address and length of the memory that it was registered with at first.
+    whole: (u64, u64),
+    mapping: Option<Arc<Mapping>>,
 }
 
 impl Region {
+    fn new(stag: u32, pd: u32, (address, length): (u64, u64), grant: Grant) -> Self {
+        Self {
+            stag,
+            pd,
+            address,
+            base: if grant.access & ZERO_BASED != 0 { 0 } else { address },
+            length,
+            access: grant.access & REMOTE_ALL,
+            connection: grant.connection,
+            parent: None,
+            valid: AtomicBool::new(grant.access & INACTIVE == 0),
+            pins: AtomicU32::new(0),
+            windows: AtomicU32::new(0),
+            whole: (address, length),
+            mapping: None,
+        }
+    }
+
     fn is_large_writable(&self) -> bool {
         self.access & REMOTE_WRITE != 0 && self.length >= LARGE
     }
@@ -123,29 +152,6 @@ impl Pin {
     /// The region.
     pub fn region(&self) -> &Region {
         &self.region
-    }
-}
-
-/// The pins of one call. The usual single one takes no allocation.
-#[derive(Default)]
-pub struct Pins {
-    first: Option<Pin>,
-    rest: Vec<Pin>,
-}
-
-impl Pins {
-    /// Holds one more.
-    pub fn push(&mut self, pin: Pin) {
-        if self.first.is_none() {
-            self.first = Some(pin);
-        } else {
-            self.rest.push(pin);
-        }
-    }
-
-    /// The one that came last.
-    pub fn last(&self) -> Option<&Pin> {
-        self.rest.last().or(self.first.as_ref())
     }
 }
 
@@ -228,7 +234,7 @@ impl MemoryTable {
             }
         };
         let region = Arc::new(make(stag));
-        if region.is_large_writable() {
+        if region.is_large_writable() && region.is_valid() {
             self.large_writable(region.pd).fetch_add(1, Ordering::SeqCst);
         }
         if let Some(parent) = &region.parent {
@@ -243,20 +249,7 @@ impl MemoryTable {
         if address.checked_add(length).is_none() {
             return Err(Status::Invalid);
         }
-        self.insert(|stag| Region {
-            stag,
-            pd,
-            address,
-            base: address,
-            length,
-            access: grant.access,
-            connection: grant.connection,
-            parent: None,
-            valid: AtomicBool::new(true),
-            pins: AtomicU32::new(0),
-            windows: AtomicU32::new(0),
-            _mapping: None,
-        })
+        self.insert(|stag| Region::new(stag, pd, (address, length), grant))
     }
 
     /// Maps zeroed memory of the engine's own and registers it.
@@ -271,7 +264,7 @@ impl MemoryTable {
                 std::ptr::null_mut(),
                 bytes,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
                 0,
             )
@@ -279,22 +272,13 @@ impl MemoryTable {
         if pointer == libc::MAP_FAILED {
             return Err(Status::Exhausted);
         }
-        let mapping = Mapping { address: pointer as usize, length: bytes };
-        let address = mapping.address as u64;
-        self.insert(|stag| Region {
-            stag,
-            pd,
-            address,
-            base: address,
-            length,
-            access: grant.access,
-            connection: grant.connection,
-            parent: None,
-            valid: AtomicBool::new(true),
-            pins: AtomicU32::new(0),
-            windows: AtomicU32::new(0),
-            _mapping: Some(mapping),
-        })
+        let mapping = Arc::new(Mapping { address: pointer as usize, length: bytes });
+        if grant.access & HUGE_PAGES != 0 {
+            // SAFETY: advice about our own fresh mapping. A kernel without huge pages goes on with small ones.
+            unsafe { libc::madvise(pointer, bytes, libc::MADV_HUGEPAGE) };
+        }
+        let memory = (mapping.address as u64, length);
+        self.insert(|stag| Region { mapping: Some(mapping), ..Region::new(stag, pd, memory, grant) })
     }
 
     /// A separately revocable STag on a part of a region.
@@ -304,20 +288,59 @@ impl MemoryTable {
         if !fits || parent.parent.is_some() {
             return Err(Status::Invalid);
         }
+        let memory = (parent.address + offset, length);
+        let base = if grant.access & ZERO_BASED != 0 { 0 } else { parent.base + offset };
         self.insert(|stag| Region {
-            stag,
-            pd: parent.pd,
-            address: parent.address + offset,
-            base: parent.base + offset,
-            length,
-            access: grant.access,
-            connection: grant.connection,
-            parent: Some(parent),
-            valid: AtomicBool::new(true),
-            pins: AtomicU32::new(0),
-            windows: AtomicU32::new(0),
-            _mapping: None,
+            base,
+            parent: Some(Arc::clone(&parent)),
+            ..Region::new(stag, parent.pd, memory, grant)
         })
+    }
+
+    /// Another STag on the memory that a region was registered with, whatever part of it that one has now, and whether it is valid or not.
+    pub fn reregister(&self, stag: u32, offset: u64, length: u64, grant: Grant) -> Result<Arc<Region>, Status> {
+        let old = self.find(stag).ok_or(Status::BadHandle)?;
+        let (address, whole) = old.whole;
+        let fits = offset.checked_add(length).is_some_and(|end| end <= whole);
+        if !fits || old.parent.is_some() {
+            return Err(Status::Invalid);
+        }
+        let memory = (address + offset, length);
+        self.insert(|stag| Region {
+            whole: old.whole,
+            mapping: old.mapping.clone(),
+            ..Region::new(stag, old.pd, memory, grant)
+        })
+    }
+
+    /// Makes a STag valid that was made `INACTIVE`, and ends the one that it replaces (0: none). False where it cannot be valid any more.
+    pub fn activate(&self, stag: u32, old: u32) -> bool {
+        if old != 0 {
+            self.invalidate(old);
+        }
+        let Some(region) = self.find(stag) else { return false };
+        if region.parent.as_ref().is_some_and(|parent| !parent.valid.load(Ordering::SeqCst)) {
+            return false;
+        }
+        if !region.valid.swap(true, Ordering::SeqCst) && region.is_large_writable() {
+            self.large_writable(region.pd).fetch_add(1, Ordering::SeqCst);
+        }
+        true
+    }
+
+    /// Makes a STag of our own invalid. The memory of a region stays its owner's until that one takes it back. False where there is no such STag.
+    pub fn invalidate_local(&self, stag: u32) -> bool {
+        let Some(region) = self.find(stag) else { return false };
+        match region.parent {
+            Some(_) => self.invalidate(stag).is_some(),
+            None => {
+                let was_valid = self.revoke(&region);
+                while region.pins.load(Ordering::SeqCst) != 0 {
+                    std::thread::yield_now();
+                }
+                was_valid
+            }
+        }
     }
 
     fn find(&self, stag: u32) -> Option<Arc<Region>> {

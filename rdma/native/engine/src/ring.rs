@@ -65,6 +65,8 @@ struct Overflow {
 pub struct Ring {
     words: Box<[AtomicU32]>,
     capacity: u32,
+    /// The count behind the last entry that JavaScript is to be woken for.
+    wanted: AtomicU32,
     producer: Mutex<Overflow>,
 }
 
@@ -74,7 +76,7 @@ impl Ring {
         let capacity = capacity.next_power_of_two();
         let count = HEADER_WORDS + capacity as usize * ENTRY_WORDS;
         let words = (0..count).map(|_| AtomicU32::new(0)).collect();
-        Self { words, capacity, producer: Mutex::new(Overflow { waiting: VecDeque::new() }) }
+        Self { words, capacity, wanted: AtomicU32::new(0), producer: Mutex::new(Overflow { waiting: VecDeque::new() }) }
     }
 
     /// Where the ring lies, for JavaScript's view of it, and its length in bytes.
@@ -116,12 +118,27 @@ impl Ring {
         true
     }
 
-    /// Appends an entry.
+    /// Appends an entry that JavaScript is woken for.
     pub fn push(&self, entry: Entry) {
+        self.append(entry, true);
+    }
+
+    /// Appends an entry; `wake`: JavaScript is woken for it, not only once the ring has filled to the half.
+    pub fn append(&self, entry: Entry, wake: bool) {
         let mut producer = lock(&self.producer);
+        let behind = self.word(0).load(Ordering::Relaxed).wrapping_add(producer.waiting.len() as u32 + 1);
+        if wake || behind.wrapping_sub(self.word(HEAD_WORD).load(Ordering::Relaxed)) > self.capacity / 2 {
+            self.wanted.store(behind, Ordering::SeqCst);
+        }
         if !producer.waiting.is_empty() || !self.try_write(&entry) {
             producer.waiting.push_back(entry);
         }
+    }
+
+    /// Whether an entry is ready that JavaScript is to be woken for.
+    pub fn is_wanted(&self) -> bool {
+        let head = self.word(HEAD_WORD).load(Ordering::Acquire);
+        self.ready() > 0 && self.wanted.load(Ordering::SeqCst).wrapping_sub(head) as i32 > 0
     }
 
     /// Moves entries that found the ring full into it, as far as they fit, and returns how many entries are ready.
@@ -166,6 +183,27 @@ mod tests {
         assert_eq!(consume(&ring), (0..11).collect::<Vec<_>>());
         ring.push(entry(99));
         assert_eq!(consume(&ring), vec![99]);
+    }
+
+    #[test]
+    fn only_what_is_wanted_wakes() {
+        let ring = Ring::new(8);
+        ring.append(entry(0), false);
+        assert!(ring.ready() == 1 && !ring.is_wanted());
+        ring.push(entry(1));
+        ring.append(entry(2), false);
+        assert!(ring.is_wanted());
+        assert_eq!(consume(&ring), [0, 1, 2]);
+        assert!(!ring.is_wanted());
+        (0..4).for_each(|i| ring.append(entry(i), false));
+        assert!(!ring.is_wanted());
+        ring.append(entry(4), false);
+        assert!(ring.is_wanted(), "the ring is more than half full");
+        assert_eq!(consume(&ring), [0, 1, 2, 3, 4]);
+        (0..12).for_each(|i| ring.append(entry(i), i == 11));
+        assert!(ring.is_wanted(), "what waits for room counts, too");
+        assert_eq!(consume(&ring).len(), 12);
+        assert!(!ring.is_wanted());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use weft_proto::{
 
 use crate::counters::Counters;
 use crate::memory::{
-    AccessError, LargeWritable, MemoryTable, Pins, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
+    AccessError, LargeWritable, MemoryTable, Pin, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
 };
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::shared::SharedReceives;
@@ -148,6 +148,10 @@ pub struct Rx {
     pub shared: Option<Arc<SharedReceives>>,
     /// FPDUs carry a CRC that is to be checked.
     pub crc: bool,
+    /// Only what the peer marked with Solicited Event wakes JavaScript.
+    pub solicited_only: bool,
+    /// The first FPDU may be an empty Send that only tells that the peer is ready to receive (RFC 6581 §9).
+    pub ready_send: bool,
     /// An FPDU has been received.
     pub started: bool,
     /// Bytes that have come from the socket, payload or not.
@@ -171,6 +175,8 @@ impl Rx {
             blame: false,
             shared: None,
             crc: false,
+            solicited_only: false,
+            ready_send: false,
             started: false,
             received: 0,
         }
@@ -346,7 +352,7 @@ impl Rx {
         self.start += need;
         let length = segment.payload_len as u64;
         if let (Some(shared), true) = (&self.shared, self.queue.is_empty()) {
-            if segment.opcode.queue() == Some(QUEUE_SEND) {
+            if segment.opcode.queue() == Some(QUEUE_SEND) && !self.ready_send {
                 if let Some(work) = shared.take() {
                     self.post(work);
                 }
@@ -403,6 +409,7 @@ impl Rx {
                 }
                 Sink::Control([0; CONTROL_MAX])
             }
+            (Opcode::Send, _) if self.ready_send && !self.started && length == 0 && segment.last => Sink::Nothing,
             (_, Target::Untagged { mo, .. }) => {
                 let Some(work) = self.queue.front() else { return Err(TerminateCode::DDP_UNTAGGED_NO_BUFFER.into()) };
                 if u64::from(mo) + length > work.sges.total {

@@ -167,24 +167,87 @@ pub fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(from_storage(&storage))
 }
 
-/// Options of a connected socket. A connection within this host uses cubic, because bbr halves a stream on loopback; others keep the system's choice.
+/// TCP's congestion control.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// Cubic within this host, because bbr halves a stream on loopback; the system's choice elsewhere.
+    #[default]
+    Suitable,
+    /// The system's choice.
+    System,
+    /// The one of this name.
+    Named(&'static str),
+}
+
+impl Congestion {
+    /// By the number that `rdma/_ffi/layout.ts` has for it.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Congestion::Suitable,
+            1 => Congestion::System,
+            2 => Congestion::Named("cubic"),
+            3 => Congestion::Named("reno"),
+            4 => Congestion::Named("bbr"),
+            5 => Congestion::Named("dctcp"),
+            _ => return None,
+        })
+    }
+
+    /// Whether this system has it.
+    pub fn is_available(self) -> bool {
+        let Congestion::Named(name) = self else { return true };
+        new_socket(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).is_ok_and(|fd| set_congestion_name(&fd, name).is_ok())
+    }
+}
+
+fn set_congestion_name(fd: &OwnedFd, name: &str) -> io::Result<()> {
+    // SAFETY: the name outlives the call and its length is right.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            name.len() as libc::socklen_t,
+        )
+    })
+    .map(|_| ())
+}
+
+/// Options of a connected socket.
 pub fn tune(fd: &OwnedFd, local: bool) {
     // Each is an optimisation: a system without it works all the same.
     let _ = set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
-    if local {
-        let name = b"cubic";
-        // SAFETY: the name outlives the call and its length is right.
-        unsafe {
-            libc::setsockopt(
-                fd.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_CONGESTION,
-                name.as_ptr().cast(),
-                name.len() as libc::socklen_t,
-            );
-        }
-    } else {
+    if !local {
         let _ = set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+    }
+}
+
+/// Chooses TCP's congestion control.
+pub fn set_congestion(fd: &OwnedFd, congestion: Congestion, local: bool) {
+    let name = match congestion {
+        Congestion::Suitable if local => "cubic",
+        Congestion::Suitable | Congestion::System => return,
+        Congestion::Named(name) => name,
+    };
+    // what was asked for by name has been found available
+    let _ = set_congestion_name(fd, name);
+}
+
+/// The name of the congestion control in use.
+pub fn congestion(fd: &OwnedFd) -> String {
+    let mut name = [0u8; 16];
+    let mut length = name.len() as libc::socklen_t;
+    // SAFETY: name and length outlive the call and agree.
+    let result = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_mut_ptr().cast(), &mut length)
+    };
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let name = name.get(..end).unwrap_or(&[]);
+    if result == 0 {
+        String::from_utf8_lossy(name).into_owned()
+    } else {
+        String::new()
     }
 }
 

@@ -16,11 +16,11 @@ use weft_proto::{
 };
 
 use crate::counters::Counters;
-use crate::memory::{MemoryTable, Pins, LARGE, REMOTE_READ};
+use crate::memory::{MemoryTable, Pin, LARGE, REMOTE_READ};
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::socket::{self, Transfer, VECTORS_MAX};
 use crate::status::Status;
-use crate::work::{Inbound, Operation, OutboundRead, SendWork, Sge};
+use crate::work::{Inbound, Operation, OutboundRead, SendWork, Sge, WAIT_DEPTH, WAIT_READS, WAIT_SENT};
 
 /// Payloads up to this length are copied next to their header: a vector of its own would cost more.
 pub const INLINE_MAX: usize = 256;
@@ -222,8 +222,14 @@ impl Tx {
     fn startable(&self) -> bool {
         match self.queue.get((self.next - self.base) as usize) {
             None => false,
-            Some(work) => !work.operation.awaits_response() || self.reads.len() < self.ord,
+            Some(work) => work.waits == 0 || self.may_start(work.waits),
         }
+    }
+
+    fn may_start(&self, waits: u8) -> bool {
+        (waits & WAIT_DEPTH == 0 || self.reads.len() < self.ord)
+            && (waits & WAIT_READS == 0 || self.reads.is_empty())
+            && (waits & WAIT_SENT == 0 || self.chunks.is_empty())
     }
 
     /// Sends what it can.
@@ -271,7 +277,7 @@ impl Tx {
         counters: &Counters,
     ) -> Result<(Transfer, u64), SendError> {
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MOST];
-        let mut pins = Pins::default();
+        let mut pins: Vec<Pin> = Vec::new();
         let mut count = 0;
         let mut offered = 0u64;
         for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {
@@ -393,16 +399,19 @@ impl Tx {
         }
     }
 
-    /// The Read that a Read Response belongs to has all its bytes.
-    pub fn read_done(&mut self) {
+    /// The Read that a Read Response belongs to has all its bytes. Returns the STag that is to become invalid with it.
+    pub fn read_done(&mut self) -> Option<u32> {
+        let mut sink = None;
         if let Some(read) = self.reads.pop_front() {
             if let Some(work) = self.work(read.work) {
                 work.done = true;
+                sink = work.invalidate_sink.then_some(read.sink.stag);
                 if work.sges.total >= LARGE {
                     self.large_reads -= 1;
                 }
             }
         }
+        sink
     }
 
     /// Reports finished requests, in the order of posting. True where any entry was written.

@@ -36,7 +36,7 @@ impl Sges {
 
     /// The elements.
     pub fn iter(&self) -> impl Iterator<Item = &Sge> {
-        std::slice::from_ref(&self.first).get(..self.count.min(1)).unwrap_or(&[]).iter().chain(&self.rest)
+        std::iter::once(&self.first).take(self.count).chain(self.rest.iter())
     }
 
     /// The pieces that bytes `offset .. offset + length` of the list lie in.
@@ -89,6 +89,18 @@ pub enum Operation {
         /// With Solicited Event.
         solicited: bool,
     },
+    /// Makes the STag valid that was made for a window or a region, and takes back the one that it replaces.
+    Activate {
+        /// STag.
+        stag: u32,
+        /// The STag that it replaces, or 0.
+        old: u32,
+    },
+    /// Makes a STag of our own invalid.
+    Invalidate {
+        /// STag.
+        stag: u32,
+    },
     /// Plain bytes.
     Stream,
 }
@@ -100,6 +112,13 @@ impl Operation {
     }
 }
 
+/// Waits until fewer Reads and atomic operations are outstanding than ORD.
+pub(crate) const WAIT_DEPTH: u8 = 1;
+/// Waits until no Read or atomic operation is outstanding.
+pub(crate) const WAIT_READS: u8 = 2;
+/// Waits until what was built before has left.
+pub(crate) const WAIT_SENT: u8 = 4;
+
 /// A posted work request of the send queue.
 pub struct SendWork {
     /// JavaScript's number for it.
@@ -110,6 +129,10 @@ pub struct SendWork {
     pub operation: Operation,
     /// With what memory.
     pub sges: Sges,
+    /// What it waits for before it begins: `WAIT_` flags.
+    pub(crate) waits: u8,
+    /// Its sink's STag becomes invalid when it is done.
+    pub(crate) invalidate_sink: bool,
     /// Finished, and not yet reported.
     pub(crate) done: bool,
     /// The value before an atomic operation.
@@ -119,7 +142,26 @@ pub struct SendWork {
 impl SendWork {
     /// A request to be queued.
     pub fn new(slot: u32, signalled: bool, operation: Operation, sges: Sges) -> Self {
-        Self { slot, signalled, operation, sges, done: false, result: 0 }
+        let waits = match operation {
+            Operation::Read { .. } | Operation::Atomic(_) => WAIT_DEPTH,
+            Operation::Activate { .. } | Operation::Invalidate { .. } => WAIT_READS | WAIT_SENT,
+            _ => 0,
+        };
+        Self { slot, signalled, operation, sges, waits, invalidate_sink: false, done: false, result: 0 }
+    }
+
+    /// The same behind a fence (RFC 5040 §5.5 has Reads overtaken by what follows): it waits for the Reads and atomic operations in front of it.
+    pub fn fenced(mut self, fence: bool) -> Self {
+        if fence {
+            self.waits |= WAIT_READS;
+        }
+        self
+    }
+
+    /// The same with the sink's STag invalid when it is done.
+    pub fn invalidating(mut self, invalidate: bool) -> Self {
+        self.invalidate_sink = invalidate;
+        self
     }
 }
 

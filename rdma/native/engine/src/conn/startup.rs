@@ -27,7 +27,7 @@ impl Conn {
         let (initiator, request) = Initiator::new(startup);
         inner.out = request;
         inner.phase = Phase::AwaitReply(initiator, Vec::new());
-        inner.deadline = Some(Instant::now() + REPLY_TIMEOUT);
+        inner.deadline = Some(Instant::now() + or_usual(options.reply_timeout, REPLY_TIMEOUT));
         self.device.watch_deadline(self);
         self.flush_out(inner);
         true
@@ -146,6 +146,12 @@ impl Conn {
                 self.startup_failed(inner, Status::NotIwarp);
                 false
             }
+            Err(StartupError::OlderRevision { revision: 1, .. })
+                if inner.options.as_ref().is_some_and(|options| options.any_revision) =>
+            {
+                self.ask_again(inner);
+                false
+            }
             Err(error) => {
                 let asked = inner.options.as_ref().is_some_and(|options| options.wants_crc(&inner.facts));
                 let crc = asked || Frame::parse(buffer).is_ok_and(|reply| reply.crc);
@@ -160,6 +166,18 @@ impl Conn {
                 false
             }
         }
+    }
+
+    /// Connects once more, to ask in MPA revision 1 (RFC 6581 §6).
+    fn ask_again(self: &Arc<Self>, inner: &mut Inner) {
+        let (Some(options), Some(remote)) = (&mut inner.options, inner.facts.remote) else { return };
+        options.startup.revision = 1;
+        options.any_revision = false;
+        inner.deadline = Some(Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT));
+        inner.out.clear();
+        inner.peer_ending = false;
+        inner.addresses.push(remote);
+        self.connect_next(inner, libc::ECONNREFUSED);
     }
 
     pub(super) fn request_complete(self: &Arc<Self>, inner: &mut Inner) -> bool {
@@ -193,6 +211,9 @@ impl Conn {
         inner.phase = Phase::Open;
         inner.deadline = None;
         self.device.counters.connections.add(1);
+        if let Some(fd) = &inner.fd {
+            socket::set_congestion(fd, options.congestion, inner.facts.is_local());
+        }
         let Some(established) = established else {
             inner.stream = true;
             self.stream.store(true, Ordering::Relaxed);
@@ -205,12 +226,19 @@ impl Conn {
             self.device.memory.large_writable(options.pd),
         );
         inner.rx.shared.clone_from(&options.shared);
+        inner.rx.solicited_only = options.solicited_only;
+        inner.rx.ready_send = established.role == Role::Responder && established.rtr == Some(Rtr::Send);
         inner.rx.crc = established.crc;
         inner.tx.crc = established.crc;
         inner.tx.ird = usize::from(established.ird);
         inner.tx.ord = usize::from(established.ord);
-        inner.tx.payload_max = if inner.facts.is_local() { PAYLOAD_LOCAL } else { PAYLOAD_REMOTE };
+        inner.tx.payload_max = match options.mulpdu as usize {
+            0 if inner.facts.is_local() => PAYLOAD_LOCAL,
+            0 => PAYLOAD_REMOTE,
+            mulpdu => mulpdu.saturating_sub(UNTAGGED_HEADER_LEN - LENGTH_LEN).clamp(PAYLOAD_MIN, PAYLOAD_LOCAL),
+        };
         inner.tx.open = established.role == Role::Initiator;
+        inner.facts.mulpdu = (inner.tx.payload_max + UNTAGGED_HEADER_LEN - LENGTH_LEN) as u32;
         inner.facts.revision = established.revision;
         inner.facts.crc = established.crc;
         inner.facts.ird = established.ird;

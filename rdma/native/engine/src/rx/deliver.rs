@@ -15,6 +15,7 @@ impl Rx {
         let Some(current) = &self.current else { return Ok(()) };
         let segment = &current.segment;
         let length = segment.payload_len as u64;
+        let wake = !self.solicited_only || segment.opcode.is_solicited();
         match segment.opcode {
             Opcode::Write => {}
             Opcode::ReadResponse => {
@@ -22,7 +23,9 @@ impl Rx {
                     read.placed += length;
                 }
                 if segment.last {
-                    context.tx.read_done();
+                    if let Some(sink) = context.tx.read_done() {
+                        context.memory.invalidate_local(sink);
+                    }
                     context.tx.retire(context.ring, context.tag);
                 }
             }
@@ -71,15 +74,8 @@ impl Rx {
                 let aux = u64::from_be_bytes(leading(bytes));
                 if let Some(work) = self.pop() {
                     let (kind, status) = (EntryKind::Immediate, Status::Ok);
-                    context.ring.push(Entry {
-                        tag: context.tag,
-                        kind,
-                        status,
-                        slot: work.slot,
-                        bytes: 0,
-                        detail: 0,
-                        aux,
-                    });
+                    let entry = Entry { tag: context.tag, kind, status, slot: work.slot, bytes: 0, detail: 0, aux };
+                    context.ring.append(entry, wake);
                 }
             }
             Opcode::Terminate => {
@@ -90,6 +86,9 @@ impl Rx {
             }
             Opcode::Send | Opcode::SendInvalidate | Opcode::SendSolicited | Opcode::SendSolicitedInvalidate => {
                 let Target::Untagged { mo, invalidate_stag, .. } = segment.target else { return Ok(()) };
+                if matches!(current.sink, Sink::Nothing) {
+                    return Ok(()); // the peer is ready to receive, nothing more
+                }
                 if let Some(work) = self.queue.front_mut() {
                     work.filled = u64::from(mo) + length;
                 }
@@ -108,7 +107,8 @@ impl Rx {
                 if let Some(work) = self.pop() {
                     let bytes = work.filled as u32;
                     let (kind, status) = (EntryKind::Receive, Status::Ok);
-                    context.ring.push(Entry { tag: context.tag, kind, status, slot: work.slot, bytes, detail, aux: 0 });
+                    let entry = Entry { tag: context.tag, kind, status, slot: work.slot, bytes, detail, aux: 0 };
+                    context.ring.append(entry, wake);
                 }
             }
         }

@@ -75,7 +75,8 @@ impl Tx {
                 msn = self.numbers.next_msn(QUEUE_SEND);
                 total = IMMEDIATE_LEN as u64;
             }
-            Operation::Write { .. } | Operation::Stream => {}
+            Operation::Write { .. } | Operation::Stream | Operation::Activate { .. } | Operation::Invalidate { .. } => {
+            }
         }
         self.message = Some(Message { source: Source::Work(number), offset: 0, total, msn });
         true
@@ -179,6 +180,20 @@ impl Tx {
             }
             if let Some(work) = self.work(number) {
                 work.sges = sges;
+            }
+            self.marks.push_back((self.built, Mark::Work(number)));
+            return Ok(());
+        }
+        if let (Source::Work(number), Some(Operation::Activate { .. } | Operation::Invalidate { .. })) =
+            (message.source, operation)
+        {
+            let done = match operation {
+                Some(Operation::Activate { stag, old }) => memory.activate(stag, old),
+                Some(Operation::Invalidate { stag }) => memory.invalidate_local(stag),
+                _ => false,
+            };
+            if !done {
+                return Err(SendError::Local);
             }
             self.marks.push_back((self.built, Mark::Work(number)));
             return Ok(());
@@ -298,7 +313,9 @@ impl Tx {
                 let request = AtomicRequest { request_id: number as u32, ..request };
                 (untagged(Opcode::AtomicRequest, QUEUE_READ_REQUEST, 0, 0), Payload::fixed(&request.emit()))
             }
-            Some(Operation::Stream) | None => return Err(SendError::Local),
+            Some(Operation::Stream | Operation::Activate { .. } | Operation::Invalidate { .. }) | None => {
+                return Err(SendError::Local)
+            }
         })
     }
 

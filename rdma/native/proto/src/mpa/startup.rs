@@ -31,6 +31,8 @@ pub struct StartupOptions {
     pub ord: u16,
     /// Whether to ask for peer-to-peer mode; of no meaning in a responder, which goes by the request.
     pub peer_to_peer: bool,
+    /// The only ready-to-receive message to offer, or the one to pick where it is offered; `None`: any but a Send.
+    pub rtr: Option<Rtr>,
     /// The upper layer's data: at most 508 bytes with revision 2, 512 with revision 1. More is cut off.
     pub private_data: Vec<u8>,
 }
@@ -43,8 +45,16 @@ impl Default for StartupOptions {
             ird: ORD_MAX,
             ord: ORD_MAX,
             peer_to_peer: false,
+            rtr: None,
             private_data: Vec::new(),
         }
+    }
+}
+
+impl StartupOptions {
+    /// Whether an initiator offers this ready-to-receive message.
+    fn offers(&self, rtr: Rtr) -> bool {
+        self.peer_to_peer && self.rtr.map_or(rtr != Rtr::Send, |only| only == rtr)
     }
 }
 
@@ -60,7 +70,7 @@ pub enum Role {
 /// The zero-length message by which an initiator in peer-to-peer mode says that it is ready to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rtr {
-    /// A Send; it takes a posted receive.
+    /// A Send; it takes no posted receive, and the upper layer does not hear of it.
     Send,
     /// An RDMA Write.
     Write,
@@ -196,9 +206,9 @@ impl Initiator {
                 ird: options.ird,
                 ord: options.ord,
                 peer_to_peer: options.peer_to_peer,
-                rtr_send: false,
-                rtr_write: options.peer_to_peer,
-                rtr_read: options.peer_to_peer,
+                rtr_send: options.offers(Rtr::Send),
+                rtr_write: options.offers(Rtr::Write),
+                rtr_read: options.offers(Rtr::Read),
             }),
             private_data: options.private_data.clone(),
         };
@@ -253,13 +263,9 @@ impl Initiator {
         if !self.options.peer_to_peer || !reply.peer_to_peer {
             return Ok(None);
         }
-        if reply.rtr_write {
-            Ok(Some(Rtr::Write))
-        } else if reply.rtr_read {
-            Ok(Some(Rtr::Read))
-        } else {
-            Err(StartupError::NoMatchingRtr)
-        }
+        let picked = [(reply.rtr_write, Rtr::Write), (reply.rtr_read, Rtr::Read), (reply.rtr_send, Rtr::Send)];
+        let rtr = picked.into_iter().find(|&(is_picked, rtr)| is_picked && self.options.offers(rtr));
+        rtr.map(|(_, rtr)| Some(rtr)).ok_or(StartupError::NoMatchingRtr)
     }
 }
 
@@ -308,7 +314,7 @@ impl Responder {
         let ird = options.ird.min(DEPTH_MAX);
         let wanted = options.ord.min(ORD_MAX);
         let ord = self.ird().map_or(wanted, |peer_ird| wanted.min(peer_ird));
-        let rtr = self.request.enhanced.and_then(|enhanced| pick_rtr(&enhanced));
+        let rtr = self.request.enhanced.and_then(|enhanced| pick_rtr(&enhanced, options.rtr));
         let crc = options.crc || self.request.crc;
         let reply = Frame {
             kind: FrameKind::Reply,
@@ -354,10 +360,16 @@ impl Responder {
     }
 }
 
-/// The cheapest of what the initiator offers. One that names none gets a Write proposed, as Linux's siw does.
-fn pick_rtr(request: &Enhanced) -> Option<Rtr> {
+/// The one preferred, or the cheapest, of what the initiator offers. One that names none gets a Write proposed, as Linux's siw does.
+fn pick_rtr(request: &Enhanced, preferred: Option<Rtr>) -> Option<Rtr> {
+    let is_offered = |rtr: &Rtr| match rtr {
+        Rtr::Send => request.rtr_send,
+        Rtr::Write => request.rtr_write,
+        Rtr::Read => request.rtr_read,
+    };
     match request {
         Enhanced { peer_to_peer: false, .. } => None,
+        _ if preferred.as_ref().is_some_and(is_offered) => preferred,
         Enhanced { rtr_write: true, .. } => Some(Rtr::Write),
         Enhanced { rtr_read: true, .. } => Some(Rtr::Read),
         Enhanced { rtr_send: true, .. } => Some(Rtr::Send),
