@@ -505,6 +505,11 @@ fn longs(words: &[u32; ATOMIC_WORDS]) -> [u64; 4] {
     [b << 32 | a, d << 32 | c, f << 32 | e, h << 32 | g]
 }
 
+/// How many requests there are at the most, this one and those in `rest`, if each has an element.
+fn most(rest: &[u32]) -> usize {
+    1 + rest.len() / (WORK_WORDS + SGE_WORDS)
+}
+
 fn decode(
     words: &[u32],
     stream: bool,
@@ -532,6 +537,9 @@ fn decode(
         let to = u64::from(to_high) << 32 | u64::from(to_low);
         let operation = match (opcode, stream) {
             (0, _) => {
+                if receives.is_empty() {
+                    receives.reserve_exact(most(rest));
+                }
                 receives.push(ReceiveWork::new(slot, sges));
                 continue;
             }
@@ -556,6 +564,9 @@ fn decode(
             (9, false) if count == 0 => Operation::Invalidate { stag },
             _ => return Err(Status::Invalid),
         };
+        if sends.is_empty() {
+            sends.reserve_exact(most(rest));
+        }
         let work = SendWork::new(slot, flags & 1 != 0, operation, sges);
         sends.push(work.fenced(flags & 8 != 0).invalidating(flags & 16 != 0 && opcode == 3));
     }

@@ -470,7 +470,7 @@ impl Conn {
         if ready & (READABLE | ENDING) != 0 && !inner.held {
             let ending = inner.peer_ending;
             let before = inner.rx.received;
-            let device = Arc::clone(&self.device);
+            let device = &self.device;
             let mut context = Context {
                 fd,
                 ending,

@@ -155,6 +155,29 @@ impl Pin {
     }
 }
 
+/// The pins of one call. The usual single one takes no allocation.
+#[derive(Default)]
+pub struct Pins {
+    first: Option<Pin>,
+    rest: Vec<Pin>,
+}
+
+impl Pins {
+    /// Holds one more.
+    pub fn push(&mut self, pin: Pin) {
+        if self.first.is_none() {
+            self.first = Some(pin);
+        } else {
+            self.rest.push(pin);
+        }
+    }
+
+    /// The one that came last.
+    pub fn last(&self) -> Option<&Pin> {
+        self.rest.last().or(self.first.as_ref())
+    }
+}
+
 impl Drop for Pin {
     fn drop(&mut self) {
         if let Some(parent) = &self.region.parent {

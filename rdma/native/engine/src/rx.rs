@@ -19,7 +19,7 @@ use weft_proto::{
 
 use crate::counters::Counters;
 use crate::memory::{
-    AccessError, LargeWritable, MemoryTable, Pin, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
+    AccessError, LargeWritable, MemoryTable, Pins, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
 };
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::shared::SharedReceives;

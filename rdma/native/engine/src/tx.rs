@@ -16,7 +16,7 @@ use weft_proto::{
 };
 
 use crate::counters::Counters;
-use crate::memory::{MemoryTable, Pin, LARGE, REMOTE_READ};
+use crate::memory::{MemoryTable, Pins, LARGE, REMOTE_READ};
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::socket::{self, Transfer, VECTORS_MAX};
 use crate::status::Status;
@@ -277,7 +277,7 @@ impl Tx {
         counters: &Counters,
     ) -> Result<(Transfer, u64), SendError> {
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MOST];
-        let mut pins: Vec<Pin> = Vec::new();
+        let mut pins = Pins::default();
         let mut count = 0;
         let mut offered = 0u64;
         for (vector, chunk) in vectors.iter_mut().zip(&self.chunks) {

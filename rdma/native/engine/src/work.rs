@@ -36,7 +36,7 @@ impl Sges {
 
     /// The elements.
     pub fn iter(&self) -> impl Iterator<Item = &Sge> {
-        std::iter::once(&self.first).take(self.count).chain(self.rest.iter())
+        std::slice::from_ref(&self.first).get(..self.count.min(1)).unwrap_or(&[]).iter().chain(&self.rest)
     }
 
     /// The pieces that bytes `offset .. offset + length` of the list lie in.

@@ -8,7 +8,7 @@ impl Rx {
         context: &Context<'_>,
         length: usize,
         vectors: &mut [libc::iovec],
-        pins: &mut Vec<Pin>,
+        pins: &mut Pins,
     ) -> Result<usize, Stop> {
         let Some(current) = &self.current else { return Ok(0) };
         let placed = current.placed as u64;
@@ -18,7 +18,7 @@ impl Rx {
                 *vector = libc::iovec { iov_base: pointer.cast(), iov_len: length as usize };
             }
         };
-        let local = |sge: &Sge, pins: &mut Vec<Pin>| -> Result<*mut u8, Stop> {
+        let local = |sge: &Sge, pins: &mut Pins| -> Result<*mut u8, Stop> {
             let pin = context.memory.pin(sge.stag).ok_or(Stop::End(ReceiveEnd::Local))?;
             let pointer = pin.local(sge.address, u64::from(sge.length)).ok_or(Stop::End(ReceiveEnd::Local))?;
             pins.push(pin);
@@ -85,7 +85,7 @@ impl Rx {
             return Ok(());
         }
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
-        let mut pins = Vec::new();
+        let mut pins = Pins::default();
         let count = self.resolve(context, available, &mut vectors, &mut pins)?;
         let mut copied = 0;
         for vector in vectors.iter().take(count) {
@@ -130,7 +130,7 @@ impl Rx {
             return Err(Stop::End(ReceiveEnd::Drained));
         }
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX + 1];
-        let mut pins = Vec::new();
+        let mut pins = Pins::default();
         let places = vectors.get_mut(..VECTORS_MAX).unwrap_or(&mut []);
         let mut count = self.resolve(context, remaining, places, &mut pins)?;
         let direct: usize = vectors.iter().take(count).map(|v| v.iov_len).sum();
