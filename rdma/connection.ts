@@ -77,13 +77,17 @@ export interface ConnectionFacts {
   mulpdu: number;
   /** The name of TCP's congestion control. */
   congestion: string;
+  /** Whether FPDUs that are sent have markers, which the peer asked for (RFC 5044 §4.3). */
+  markersSent: boolean;
+  /** Whether FPDUs that are received have markers, which this side asked for. */
+  markersReceived: boolean;
 }
 
 /** Reads a connection's facts; `undefined` where there is no such connection any more. */
 export function readFacts(device: Device, handle: number): ConnectionFacts | undefined {
   const bytes = new Uint8Array(FACTS_BYTES);
   if (device.native.weft_facts(handle, bytes) < 0) return undefined;
-  const [revision, crc, ird, ord, localPort, remotePort, length, mulpdu] = new Uint32Array(bytes.buffer, 0, 8);
+  const [revision, framing, ird, ord, localPort, remotePort, length, mulpdu] = new Uint32Array(bytes.buffer, 0, 8);
   const text = (at: number) => {
     const field = bytes.subarray(at, at + 64);
     const end = field.indexOf(0);
@@ -91,7 +95,9 @@ export function readFacts(device: Device, handle: number): ConnectionFacts | und
   };
   return {
     revision,
-    crc: crc !== 0,
+    crc: (framing & 1) !== 0,
+    markersSent: (framing & 2) !== 0,
+    markersReceived: (framing & 4) !== 0,
     inboundReadDepth: ird,
     outboundReadDepth: ord,
     localAddress: text(32),

@@ -183,7 +183,7 @@ export class Device implements AsyncDisposable {
       words[8] = receives.handle / 2 ** 32;
     }
     const solicitedOnly = options.solicitedOnly ?? (receives ?? options).receiveQueue?.solicitedOnly ?? false;
-    words[9] = solicitedOnly ? SettingsFlag.SolicitedOnly : 0;
+    words[9] = (solicitedOnly ? SettingsFlag.SolicitedOnly : 0) | (options.markers ? SettingsFlag.Markers : 0);
     const { mulpdu = 0, congestion = "suitable" } = options;
     if (mulpdu !== 0 && !(Number.isInteger(mulpdu) && mulpdu >= MULPDU_MIN && mulpdu <= MULPDU_MAX)) {
       throw new RangeError(`the MULPDU is a number from ${MULPDU_MIN} to ${MULPDU_MAX}`);

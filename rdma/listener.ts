@@ -33,6 +33,11 @@ export interface StartupOptions {
   privateData?: Uint8Array;
   /** Whether to ask for CRCs. The default: with other hosts only. */
   crc?: boolean;
+  /**
+   * Whether to ask the peer for markers in what it sends (RFC 5044 §4.3), which costs both sides; a peer that asks for them gets them in any case. Linux's siw refuses
+   * them. Default: false.
+   */
+  markers?: boolean;
   /** RDMA Reads of the peer's to serve at once. */
   inboundReadDepth?: number;
   /** RDMA Reads of ours to have outstanding. */

@@ -55,7 +55,7 @@ export const WorkFlag = { Signalled: 1, Invalidate: 2, Solicited: 4, Fence: 8, I
  */
 export const SETTINGS_WORDS = 14;
 /** Flags of connection settings. */
-export const SettingsFlag = { SolicitedOnly: 1 } as const;
+export const SettingsFlag = { SolicitedOnly: 1, Markers: 2 } as const;
 /** The word of settings for peer-to-peer mode, by the ready-to-receive message. */
 export const PeerToPeer = { no: 0, any: 1, send: 3, write: 4, read: 5 } as const;
 /** Congestion controls, by their word of settings. */

@@ -48,7 +48,6 @@ Deno.test("iwarp responder: a reply that is none, or cannot be agreed with", asy
     ["enhanced without room for it", mpaReply({ length: 2 }), "NotIwarp"],
     ["revision 1, which was not asked for", mpaReply({ revision: 1, enhanced: false }), "Incompatible"],
     ["not enhanced", mpaReply({ enhanced: false }), "Incompatible"],
-    ["markers", mpaReply({ markers: true }), "Incompatible"],
     ["rejected", mpaReply({ reject: true, privateData: new Uint8Array([1, 2, 3]) }), "Rejected"],
   ];
   for (const [name, reply, code] of cases) {
@@ -70,7 +69,6 @@ Deno.test("iwarp responder: what cannot be agreed with after an acceptance is to
     ["more Reads than we serve", { ord: 5 }, [2, 0, 6]],
     ["peer-to-peer without a ready-to-receive message", { peerToPeer: true }, [2, 0, 7]],
     ["a ready-to-receive Send, which was not offered", { peerToPeer: true, rtrSend: true }, [2, 0, 7]],
-    ["markers", { markers: true }, [2, 0, 4]],
   ];
   for (const crc of [false, true]) {
     for (const [name, frame, [layer, etype, code]] of cases) {

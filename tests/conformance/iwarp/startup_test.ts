@@ -61,24 +61,17 @@ Deno.test(
 Deno.test(
   "iwarp start-up: a request that no side could agree to is refused",
   onScene(async (scene) => {
-    const cases: [string, MpaFrame, "ended" | "rejected"][] = [
-      ["revision 0", { revision: 0 }, "ended"],
-      ["revision 3", { revision: 3 }, "ended"],
-      ["revision 255", { revision: 255 }, "ended"],
-      ["private data of 513 bytes", { privateData: new Uint8Array(509) }, "ended"],
-      ["private data of 65535 bytes", { length: 65535 }, "ended"],
-      ["enhanced without room for it", { length: 3 }, "ended"],
-      ["markers", { markers: true }, "rejected"],
-      ["markers, revision 1", { markers: true, revision: 1, enhanced: false }, "rejected"],
+    const cases: [string, MpaFrame][] = [
+      ["revision 0", { revision: 0 }],
+      ["revision 3", { revision: 3 }],
+      ["revision 255", { revision: 255 }],
+      ["private data of 513 bytes", { privateData: new Uint8Array(509) }],
+      ["private data of 65535 bytes", { length: 65535 }],
+      ["enhanced without room for it", { length: 3 }],
     ];
-    for (const [name, frame, outcome] of cases) {
+    for (const [name, frame] of cases) {
       using peer = await RawPeer.connect(scene.port);
       await peer.tryWrite(mpaRequest(frame));
-      if (outcome === "rejected") {
-        const reply = await peer.readMpa();
-        assertEquals(new TextDecoder().decode(reply.subarray(0, 16)), "MPA ID Rep Frame", name);
-        assertEquals([reply[16] & 0xa0, reply[17]], [0x20, frame.revision ?? 2], name);
-      }
       assertEquals((await peer.readEnd()).byteLength, 0, name);
     }
     assertEquals(scene.takeVictims(), []);

@@ -21,7 +21,7 @@ use crate::status::Status;
 use crate::work::{Operation, ReceiveWork, SendWork, Sge, Sges};
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -333,7 +333,7 @@ pub extern "C" fn weft_listener_close(handle: f64) -> i32 {
 /// # Safety
 /// `options` has [`SETTINGS_WORDS`] words: stream, crc (0 off, 1 on, 2 with other hosts), protection domain, IRD, ORD, peer-to-peer (0 no, 1 yes, and which
 /// ready-to-receive message there may be: 2 any, 3 Send, 4 Write, 5 Read), revision (0: 2, or 1 where the peer speaks no other), handle of a shared receive queue (or 0) low
-/// and high, flags (1: only solicited Sends wake), MULPDU, congestion control, time to connect and for the MPA reply in milliseconds; 0 stands for what is usual.
+/// and high, flags (1: only solicited Sends wake, 2: markers are asked for), MULPDU, congestion control, time to connect and for the MPA reply in milliseconds; 0 stands for what is usual.
 unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, Status> {
     // SAFETY: by this function's contract.
     let words = unsafe { input(options, SETTINGS_WORDS) }?;
@@ -362,6 +362,7 @@ unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, S
         startup: StartupOptions {
             revision: u8::try_from(*revision).map_err(|_| Status::Invalid)?,
             crc: false,
+            markers: flags & 2 != 0,
             ird: depth(ird)?,
             ord: depth(ord)?,
             peer_to_peer: *peer_to_peer != 0,
@@ -458,7 +459,7 @@ pub unsafe extern "C" fn weft_reject(handle: f64, private_data: *const u8, priva
     })
 }
 
-/// What is known of a connection. `out`, `FACTS_BYTES` long: 8 words (revision, crc, IRD, ORD, local port, remote port, private data length, MULPDU), the local and
+/// What is known of a connection. `out`, `FACTS_BYTES` long: 8 words (revision, 1 with CRCs | 2 with markers sent | 4 received, IRD, ORD, local port, remote port, private data length, MULPDU), the local and
 /// the remote address as text of 64 bytes each, padded with zeros, the private data, and the name
 /// of TCP's congestion control in 16 bytes.
 ///
@@ -472,7 +473,7 @@ pub unsafe extern "C" fn weft_facts(handle: f64, out: *mut u8) -> i32 {
         let port = |address: Option<SocketAddr>| address.map_or(0, |a| u32::from(a.port()));
         let words = [
             u32::from(facts.revision),
-            u32::from(facts.crc),
+            u32::from(facts.crc) | u32::from(facts.markers.0) << 1 | u32::from(facts.markers.1) << 2,
             u32::from(facts.ird),
             u32::from(facts.ord),
             port(facts.local),

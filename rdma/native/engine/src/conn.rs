@@ -115,6 +115,8 @@ pub struct Facts {
     pub revision: u8,
     /// FPDUs carry CRCs.
     pub crc: bool,
+    /// Markers are sent, and received.
+    pub markers: (bool, bool),
     /// Inbound RDMA Read depth.
     pub ird: u16,
     /// Outbound RDMA Read depth.

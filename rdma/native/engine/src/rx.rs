@@ -4,7 +4,10 @@
 //! the next header into the stage. That is the *exact* mode, in which no payload byte is ever copied. While no large transfer can arrive it reads *in bulk*, as much as the stage
 //! holds, and copies small payloads out of it. RFC 5041 §5.3 and §7, RFC 5040 §5 to §7, RFC 5044 §4.
 mod deliver;
+mod markers;
 mod place;
+
+pub use markers::Markers;
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -129,6 +132,18 @@ fn read_error(error: AccessError) -> TerminateCode {
     }
 }
 
+/// Feeds bytes that were received to the CRC of their FPDU, with the markers between them.
+fn sum(markers: &mut Option<Box<Markers>>, crc: &mut Option<Crc32c>, bytes: &[u8]) -> Result<(), TerminateCode> {
+    match (markers, crc) {
+        (Some(markers), crc) => markers.sum(bytes, crc.as_mut()),
+        (None, Some(crc)) => {
+            crc.update(bytes);
+            Ok(())
+        }
+        (None, None) => Ok(()),
+    }
+}
+
 /// The receiving half.
 pub struct Rx {
     proto: Receiver,
@@ -152,6 +167,8 @@ pub struct Rx {
     pub solicited_only: bool,
     /// The first FPDU may be an empty Send that only tells that the peer is ready to receive (RFC 6581 §9).
     pub ready_send: bool,
+    /// The peer sends markers.
+    pub markers: Option<Box<Markers>>,
     /// An FPDU has been received.
     pub started: bool,
     /// Bytes that have come from the socket, payload or not.
@@ -177,6 +194,7 @@ impl Rx {
             crc: false,
             solicited_only: false,
             ready_send: false,
+            markers: None,
             started: false,
             received: 0,
         }
@@ -229,6 +247,7 @@ impl Rx {
             && self.large_receives == 0
             && !tx.has_large_read()
             && !self.shared.as_ref().is_some_and(|shared| shared.has_large())
+            && self.markers.is_none()
     }
 
     /// Reads and processes until the socket is empty, the turn is over, or the connection ends.
@@ -298,7 +317,10 @@ impl Rx {
         self.end -= self.start;
         self.start = 0;
         let limit = if self.bulk(context.tx) { STAGE_BYTES } else { (self.end + ask).min(STAGE_BYTES) };
-        let within = self.end > 0 || self.current.is_some() || !self.proto.is_between_messages();
+        let within = self.end > 0
+            || self.current.is_some()
+            || !self.proto.is_between_messages()
+            || self.markers.as_ref().is_some_and(|markers| markers.is_within());
         let Some(room) = self.stage.get_mut(self.end..limit) else {
             return Err(Stop::End(ReceiveEnd::Failed(libc::EIO)));
         };
@@ -307,10 +329,20 @@ impl Rx {
         }
         let asked = room.len();
         context.counters.receive_calls.add(1);
-        let outcome = socket::receive_buffer(context.fd, room, false);
-        let n = Self::received(outcome, within)?;
+        let (n, short) = match &mut self.markers {
+            None => {
+                let n = Self::received(socket::receive_buffer(context.fd, room, false), within)?;
+                (n, n < asked)
+            }
+            Some(markers) => {
+                let vector = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: asked };
+                // SAFETY: the vector is our own stage.
+                let (outcome, short) = unsafe { markers.receive(context.fd, &[vector]) };
+                (Self::received(outcome, within)?, short)
+            }
+        };
         self.end += n;
-        self.drained = n < asked && !context.ending;
+        self.drained = short && !context.ending;
         self.spend(budget, n)
     }
 
@@ -344,11 +376,11 @@ impl Rx {
             *to = *from;
         }
         let segment = self.proto.handle_header(bytes)?;
-        let crc = self.crc.then(|| {
-            let mut crc = Crc32c::new();
-            crc.update(bytes);
-            crc
-        });
+        let mut crc = self.crc.then(Crc32c::new);
+        if let Some(markers) = &mut self.markers {
+            markers.begin();
+        }
+        sum(&mut self.markers, &mut crc, bytes)?;
         self.start += need;
         let length = segment.payload_len as u64;
         if let (Some(shared), true) = (&self.shared, self.queue.is_empty()) {
@@ -441,9 +473,14 @@ impl Rx {
     fn finish(&mut self, context: &mut Context<'_>, trailer: usize) -> Result<(), Stop> {
         let bytes = self.stage.get(self.start..self.start + trailer).unwrap_or(&[]);
         let Some(current) = &mut self.current else { return Ok(()) };
-        if let Some(mut crc) = current.crc.take() {
-            let (pad, field) = bytes.split_at(trailer - CRC_LEN);
-            crc.update(pad);
+        let (pad, field) = bytes.split_at(trailer - CRC_LEN);
+        let mut crc = current.crc.take();
+        sum(&mut self.markers, &mut crc, pad)?;
+        if let Some(markers) = &mut self.markers {
+            markers.step(crc.as_mut())?;
+            markers.sum(field, None)?;
+        }
+        if let Some(crc) = crc {
             if weft_proto::crc32c::to_wire(crc.finish()) != field {
                 return Err(TerminateCode::MPA_CRC.into());
             }

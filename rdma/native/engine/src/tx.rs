@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 use weft_proto::ddp::{QUEUE_ATOMIC_RESPONSE, QUEUE_READ_REQUEST, QUEUE_SEND, QUEUE_TERMINATE};
-use weft_proto::mpa::pad_len;
+use weft_proto::mpa::marker::{self, MARKER_LEN, MARKER_SPACING};
+use weft_proto::mpa::{pad_len, MULPDU_MAX};
 use weft_proto::tx as wire;
 use weft_proto::{
     AtomicRequest, Crc32c, Opcode, ReadRequest, TerminateCode, Transmitter, ATOMIC_REQUEST_LEN, ATOMIC_RESPONSE_LEN,
@@ -33,6 +34,8 @@ const ARENA_BYTES: usize = 32 * 1024;
 const VECTORS_FEW: usize = 8;
 /// The most arena bytes that one FPDU takes: header, inline payload, padding, CRC.
 const FPDU_ARENA_MAX: usize = 20 + INLINE_MAX + 8;
+/// The most arena bytes that its markers take.
+const FPDU_MARKERS_MAX: usize = (MULPDU_MAX / MARKER_SPACING as usize + 2) * MARKER_LEN;
 
 enum Chunk {
     Arena { start: u64, length: u32 },
@@ -114,6 +117,10 @@ pub struct Tx {
     pub ird: usize,
     /// FPDUs carry a CRC.
     pub crc: bool,
+    /// The peer wants markers.
+    pub markers: bool,
+    /// Where the FPDU starts that is being built, in the bytes of this direction.
+    fpdu_start: u64,
     /// The most payload of one FPDU.
     pub payload_max: usize,
     /// False while a responder waits for the initiator's first FPDU (RFC 5044 §7.1.2).
@@ -158,6 +165,8 @@ impl Tx {
             ord: 0,
             ird: 0,
             crc: false,
+            markers: false,
+            fpdu_start: 0,
             payload_max: 0,
             open: false,
             message: None,
@@ -487,16 +496,11 @@ impl Tx {
             self.arena = vec![0; ARENA_BYTES].into_boxed_slice();
         }
         let header = wire::untagged_header(Opcode::Terminate, true, QUEUE_TERMINATE, 1, 0, 0, terminate.len());
-        let crc = self.crc.then(|| {
-            let mut crc = Crc32c::new();
-            crc.update(&header);
-            crc.update(terminate);
-            crc
-        });
-        let (trailer, trailer_length) = trailer(header.len() - 2 + terminate.len(), crc);
-        self.arena_push(&header);
-        self.arena_push(terminate);
-        self.arena_push(trailer.get(..trailer_length).unwrap_or(&[]));
+        let mut crc = self.crc.then(Crc32c::new);
+        self.fpdu_start = marker::fpdu_start(self.built);
+        self.frame(&header, crc.as_mut());
+        self.frame(terminate, crc.as_mut());
+        self.frame_trailer(header.len() - 2 + terminate.len(), crc);
         self.fpdu_ends.push_back(self.built);
         self.marks.push_back((self.built, Mark::Terminate));
         self.open = true;

@@ -154,12 +154,15 @@ impl Conn {
             }
             Err(error) => {
                 let asked = inner.options.as_ref().is_some_and(|options| options.wants_crc(&inner.facts));
-                let crc = asked || Frame::parse(buffer).is_ok_and(|reply| reply.crc);
+                let reply = Frame::parse(buffer);
+                let crc = asked || reply.as_ref().is_ok_and(|reply| reply.crc);
+                let markers = reply.is_ok_and(|reply| reply.markers);
                 self.device.counters.startup_failures.add(1);
                 let terminate = error.terminate_code().map(|code| {
                     // the responder has accepted, so it can be told in an FPDU
                     inner.tx.payload_max = PAYLOAD_REMOTE;
                     inner.tx.crc = crc;
+                    inner.tx.markers = markers;
                     Terminate::new(code)
                 });
                 self.fail(inner, Status::Incompatible, 0, terminate.as_ref());
@@ -194,11 +197,7 @@ impl Conn {
                 inner.deadline = None;
                 self.announce_to_listener(inner, EntryKind::Request);
             }
-            Err(error) => {
-                if let StartupError::Unacceptable { reply, .. } = error {
-                    inner.out = reply;
-                    self.flush_out(inner);
-                }
+            Err(_) => {
                 self.device.counters.startup_failures.add(1);
                 self.end_sending(inner);
             }
@@ -230,6 +229,8 @@ impl Conn {
         inner.rx.ready_send = established.role == Role::Responder && established.rtr == Some(Rtr::Send);
         inner.rx.crc = established.crc;
         inner.tx.crc = established.crc;
+        inner.tx.markers = established.send_markers;
+        inner.rx.markers = established.receive_markers.then(Box::default);
         inner.tx.ird = usize::from(established.ird);
         inner.tx.ord = usize::from(established.ord);
         inner.tx.payload_max = match options.mulpdu as usize {
@@ -241,6 +242,7 @@ impl Conn {
         inner.facts.mulpdu = (inner.tx.payload_max + UNTAGGED_HEADER_LEN - LENGTH_LEN) as u32;
         inner.facts.revision = established.revision;
         inner.facts.crc = established.crc;
+        inner.facts.markers = (established.send_markers, established.receive_markers);
         inner.facts.ird = established.ird;
         inner.facts.ord = established.ord;
         inner.facts.private_data = established.private_data;

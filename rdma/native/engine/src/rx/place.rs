@@ -77,9 +77,7 @@ impl Rx {
             if let Some(to) = bytes.get_mut(*placed..*placed + available) {
                 to.copy_from_slice(from);
             }
-            if let Some(crc) = crc {
-                crc.update(from);
-            }
+            sum(&mut self.markers, crc, from)?;
             *placed += available;
             self.start += available;
             return Ok(());
@@ -98,9 +96,7 @@ impl Rx {
         drop(pins);
         let Some(current) = &mut self.current else { return Ok(()) };
         let run = self.stage.get(self.start..self.start + copied).unwrap_or(&[]);
-        if let Some(crc) = &mut current.crc {
-            crc.update(run);
-        }
+        sum(&mut self.markers, &mut current.crc, run)?;
         current.placed += copied;
         self.start += copied;
         context.counters.bytes_staged.add(copied as u64);
@@ -150,11 +146,19 @@ impl Rx {
         }
         let Some(used) = vectors.get_mut(..count) else { return Err(Stop::End(ReceiveEnd::Local)) };
         context.counters.receive_calls.add(1);
-        // SAFETY: `pins` vouches for the places; the last vector is our own stage.
-        let outcome = unsafe { socket::receive(context.fd, used) };
+        // `pins` vouches for the places; the last vector is our own stage.
+        let (outcome, short) = match &mut self.markers {
+            // SAFETY: as above.
+            None => (unsafe { socket::receive(context.fd, used) }, None),
+            Some(markers) => {
+                // SAFETY: as above.
+                let (outcome, short) = unsafe { markers.receive(context.fd, used) };
+                (outcome, Some(short))
+            }
+        };
         let n = Self::received(outcome, true)?;
         let placed = n.min(direct);
-        if let Some(crc) = &mut current.crc {
+        if current.crc.is_some() || self.markers.is_some() {
             let mut left = placed;
             for vector in vectors.iter() {
                 let run = vector.iov_len.min(left);
@@ -162,7 +166,8 @@ impl Rx {
                     break;
                 }
                 // SAFETY: still pinned. A concurrent write by a peer makes the CRC fail, nothing worse: the bytes are only summed.
-                crc.update(unsafe { std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), run) });
+                let bytes = unsafe { std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), run) };
+                sum(&mut self.markers, &mut current.crc, bytes)?;
                 left -= run;
             }
         }
@@ -170,7 +175,7 @@ impl Rx {
         current.placed += placed;
         self.end = n - placed;
         context.counters.bytes_placed.add(placed as u64);
-        self.drained = n < asked && !context.ending;
+        self.drained = short.unwrap_or(n < asked) && !context.ending;
         self.spend(budget, n)
     }
 }

@@ -107,7 +107,52 @@ impl Tx {
 
     pub(super) fn arena_has_room(&self) -> bool {
         // twice: a run never wraps around the end, so up to one FPDU's worth is skipped there
-        self.arena_end - self.arena_start + 2 * FPDU_ARENA_MAX as u64 <= ARENA_BYTES as u64
+        let fpdu = if self.markers { FPDU_ARENA_MAX + FPDU_MARKERS_MAX } else { FPDU_ARENA_MAX };
+        self.arena_end - self.arena_start + 2 * fpdu as u64 <= ARENA_BYTES as u64
+    }
+
+    /// Appends bytes of an FPDU, and markers where they are due. Feeds the CRC.
+    pub(super) fn frame(&mut self, bytes: &[u8], mut crc: Option<&mut Crc32c>) {
+        if !self.markers {
+            if let Some(crc) = crc {
+                crc.update(bytes);
+            }
+            return self.arena_push(bytes);
+        }
+        let mut left = bytes;
+        while !left.is_empty() {
+            self.mark(crc.as_deref_mut());
+            let (run, rest) = left.split_at(left.len().min(marker::room(self.built)));
+            if let Some(crc) = crc.as_deref_mut() {
+                crc.update(run);
+            }
+            self.arena_push(run);
+            left = rest;
+        }
+    }
+
+    /// Appends a marker if one is due here.
+    fn mark(&mut self, crc: Option<&mut Crc32c>) {
+        if self.markers && marker::is_due(self.built) {
+            let bytes = marker::emit(self.built, self.fpdu_start);
+            if let Some(crc) = crc {
+                crc.update(&bytes);
+            }
+            self.arena_push(&bytes);
+        }
+    }
+
+    /// Appends padding and the CRC field of an FPDU.
+    pub(super) fn frame_trailer(&mut self, ulpdu_len: usize, mut crc: Option<Crc32c>) {
+        if !self.markers {
+            let (trailer, length) = trailer(ulpdu_len, crc);
+            return self.arena_push(trailer.get(..length).unwrap_or(&[]));
+        }
+        let pad = pad_len(ulpdu_len);
+        self.frame([0u8; 3].get(..pad).unwrap_or(&[]), crc.as_mut());
+        self.mark(crc.as_mut());
+        let (trailer, length) = wire::trailer(ulpdu_len, crc.map(|crc| crc.finish()));
+        self.arena_push(trailer.get(pad..length).unwrap_or(&[]));
     }
 
     /// Appends payload that lies in a region: by reference, or copied where it is at most `inline` bytes. Feeds the CRC.
@@ -118,7 +163,7 @@ impl Tx {
         sge: Sge,
         remote: bool,
         inline: &mut usize,
-        crc: Option<&mut Crc32c>,
+        mut crc: Option<&mut Crc32c>,
     ) -> Result<(), SendError> {
         let lost =
             if remote { SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG) } else { SendError::Local };
@@ -132,11 +177,25 @@ impl Tx {
             let Some(copy) = copy.get_mut(..length) else { return Err(SendError::Local) };
             // SAFETY: the pin vouches for `length` bytes at `pointer`; the copy is a raw one because a peer may be writing there.
             unsafe { std::ptr::copy_nonoverlapping(pointer, copy.as_mut_ptr(), length) };
-            if let Some(crc) = crc {
-                crc.update(copy);
-            }
             counters.bytes_inlined.add(length as u64);
-            self.arena_push(copy);
+            self.frame(copy, crc);
+            return Ok(());
+        }
+        if self.markers {
+            let mut left = sge;
+            while left.length > 0 {
+                self.mark(crc.as_deref_mut());
+                let length = left.length.min(marker::room(self.built) as u32);
+                if let Some(crc) = crc.as_deref_mut() {
+                    let run = pin.local(left.address, u64::from(length)).ok_or(lost)?;
+                    // SAFETY: the pin vouches for the memory during this pass, as below.
+                    crc.update(unsafe { std::slice::from_raw_parts(run, length as usize) });
+                }
+                self.built += u64::from(length);
+                self.chunks.push_back(Chunk::Memory { sge: Sge { length, ..left }, remote });
+                left.address += u64::from(length);
+                left.length -= length;
+            }
             return Ok(());
         }
         if let Some(crc) = crc {
@@ -205,19 +264,13 @@ impl Tx {
         let mut crc = self.crc.then(Crc32c::new);
         let (header, payload) = self.head(memory, &message, operation, bytes)?;
         let header = header.bytes();
-        if let Some(crc) = &mut crc {
-            crc.update(header);
-        }
-        self.arena_push(header);
+        self.fpdu_start = marker::fpdu_start(self.built);
+        self.frame(header, crc.as_mut());
         // A segment copies what its place in the arena was reserved for; nothing of a large message is copied.
         let mut inline = if message.total < LARGE { INLINE_MAX } else { 0 };
         match (payload, message.source) {
             (Payload::Fixed(fixed), _) => {
-                let fixed = fixed.get(..bytes).unwrap_or(&[]);
-                if let Some(crc) = &mut crc {
-                    crc.update(fixed);
-                }
-                self.arena_push(fixed);
+                self.frame(fixed.get(..bytes).unwrap_or(&[]), crc.as_mut());
             }
             (Payload::Source(sge), _) => self.payload_push(memory, counters, sge, true, &mut inline, crc.as_mut())?,
             (Payload::Sges, Source::Work(number)) => {
@@ -232,8 +285,7 @@ impl Tx {
             }
             (Payload::Sges, Source::Response(_)) => {}
         }
-        let (trailer, trailer_length) = trailer(header.len() - 2 + bytes, crc);
-        self.arena_push(trailer.get(..trailer_length).unwrap_or(&[]));
+        self.frame_trailer(header.len() - 2 + bytes, crc);
         counters.fpdus_sent.add(1);
         self.fpdu_ends.push_back(self.built);
         if !last {

@@ -1,6 +1,7 @@
-//! MPA: marker PDU aligned framing over TCP (RFC 5044), with the enhanced start-up of RFC 6581. Markers are not spoken.
+//! MPA: marker PDU aligned framing over TCP (RFC 5044), with the enhanced start-up of RFC 6581.
 
 pub mod frame;
+pub mod marker;
 pub mod startup;
 
 /// The largest ULPDU (a DDP segment: its header and its payload) that the 16-bit length of an FPDU can state (RFC 5044

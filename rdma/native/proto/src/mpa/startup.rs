@@ -2,7 +2,7 @@
 //! 6581).
 //!
 //! - CRCs are on when either side asks for them.
-//! - Neither side of ours wants markers, and none are sent: a peer that wants them is refused.
+//! - Each side says whether it wants to receive markers; the other one then sends them (RFC 5044 §7.1.1).
 //! - With revision 2 the sides exchange read depths. What one may have outstanding (ORD) is bounded by what the other
 //!   serves (IRD).
 //! - A responder sends nothing before the initiator's first FPDU (RFC 5044 §7.1.2). In peer-to-peer mode (RFC 6581)
@@ -16,8 +16,6 @@ use crate::rdmap::TerminateCode;
 /// The most Reads that this side ever keeps outstanding. Linux's siw refuses a larger ORD in a reply.
 pub const ORD_MAX: u16 = 128;
 
-const MARKERS_WANTED: &str = "the peer wants markers, which are not supported";
-
 /// What this side brings to the negotiation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartupOptions {
@@ -25,6 +23,8 @@ pub struct StartupOptions {
     pub revision: u8,
     /// Whether to ask for CRCs.
     pub crc: bool,
+    /// Whether to ask for markers in what the peer sends.
+    pub markers: bool,
     /// How many RDMA Reads of the peer's this side serves at once.
     pub ird: u16,
     /// How many RDMA Reads this side wants to have outstanding.
@@ -42,6 +42,7 @@ impl Default for StartupOptions {
         StartupOptions {
             revision: 2,
             crc: false,
+            markers: false,
             ird: ORD_MAX,
             ord: ORD_MAX,
             peer_to_peer: false,
@@ -87,6 +88,10 @@ pub struct Established {
     pub revision: u8,
     /// Whether every FPDU carries a CRC that must match.
     pub crc: bool,
+    /// Whether this side sends markers, which the peer asked for.
+    pub send_markers: bool,
+    /// Whether the peer sends markers, which this side asked for.
+    pub receive_markers: bool,
     /// How many Reads of the peer's this side serves at once.
     pub ird: u16,
     /// How many Reads this side may have outstanding.
@@ -126,14 +131,6 @@ pub enum StartupError {
     NoMatchingRtr,
     /// The reply can't be worked with for another reason.
     IncompatibleReply(&'static str),
-    /// The request is well-formed but can't be served: `reply` tells the initiator so and is to be sent before the
-    /// connection closes.
-    Unacceptable {
-        /// Why.
-        reason: &'static str,
-        /// The bytes of a rejecting Reply.
-        reply: Vec<u8>,
-    },
 }
 
 impl StartupError {
@@ -164,7 +161,6 @@ impl fmt::Display for StartupError {
             }
             StartupError::NoMatchingRtr => write!(f, "the peer picked no ready-to-receive message that was offered"),
             StartupError::IncompatibleReply(reason) => write!(f, "incompatible MPA Reply: {reason}"),
-            StartupError::Unacceptable { reason, .. } => write!(f, "unacceptable MPA Request: {reason}"),
         }
     }
 }
@@ -199,7 +195,7 @@ impl Initiator {
         let request = Frame {
             kind: FrameKind::Request,
             revision,
-            markers: false,
+            markers: options.markers,
             crc: options.crc,
             reject: false,
             enhanced: (revision == 2).then_some(Enhanced {
@@ -231,9 +227,6 @@ impl Initiator {
         if reply.reject {
             return Err(StartupError::Rejected { private_data: reply.private_data });
         }
-        if reply.markers {
-            return Err(StartupError::IncompatibleReply(MARKERS_WANTED));
-        }
         let (ord, rtr) = match (options.revision, reply.enhanced) {
             (1, _) => (options.ord, None),
             (_, None) => {
@@ -251,6 +244,8 @@ impl Initiator {
             role: Role::Initiator,
             revision: reply.revision,
             crc: options.crc || reply.crc,
+            send_markers: reply.markers,
+            receive_markers: options.markers,
             ird: options.ird,
             ord,
             rtr,
@@ -282,11 +277,7 @@ impl Responder {
         if request.kind != FrameKind::Request {
             return Err(MpaError::UnexpectedKind(request.kind).into());
         }
-        let responder = Responder { request };
-        if responder.request.markers {
-            return Err(StartupError::Unacceptable { reason: MARKERS_WANTED, reply: responder.reject(&[]) });
-        }
-        Ok(responder)
+        Ok(Responder { request })
     }
 
     /// The initiator's private data.
@@ -319,7 +310,7 @@ impl Responder {
         let reply = Frame {
             kind: FrameKind::Reply,
             revision: self.request.revision,
-            markers: false,
+            markers: options.markers,
             crc,
             reject: false,
             enhanced: self.request.enhanced.map(|request| Enhanced {
@@ -337,6 +328,8 @@ impl Responder {
             role: Role::Responder,
             revision: reply.revision,
             crc,
+            send_markers: self.request.markers,
+            receive_markers: options.markers,
             ird,
             ord,
             rtr,

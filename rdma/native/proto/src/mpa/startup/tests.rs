@@ -170,16 +170,13 @@ fn a_rejection_carries_its_reason() {
 }
 
 #[test]
-fn markers_are_refused_by_both_sides() {
-    let request = Frame { markers: true, crc: true, ..siw_request(Some(SIW)) };
-    let Err(StartupError::Unacceptable { reason, reply }) = Responder::handle_request(&request.emit()) else {
-        panic!("the request was taken");
-    };
-    assert_eq!(reason, MARKERS_WANTED);
-    let reply = Frame::parse(&reply).unwrap();
-    assert!(reply.reject && !reply.markers && reply.enhanced.is_some());
-    let refused = reply_to(StartupOptions::default(), |reply| reply.markers = true).unwrap_err();
-    assert_eq!(refused, StartupError::IncompatibleReply(MARKERS_WANTED));
+fn each_side_has_markers_sent_to_it_that_asks_for_them() {
+    for (ours, theirs) in [(false, false), (true, false), (false, true), (true, true)] {
+        let asking = |markers| StartupOptions { markers, ..StartupOptions::default() };
+        let (initiator, responder) = negotiate(asking(ours), asking(theirs));
+        assert_eq!((initiator.send_markers, initiator.receive_markers), (theirs, ours));
+        assert_eq!((responder.send_markers, responder.receive_markers), (ours, theirs));
+    }
 }
 
 #[test]
