@@ -3,6 +3,7 @@
  *
  * @module
  */
+import process from "node:process";
 import { CommandError, type CommandIo } from "../command_line.ts";
 import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
@@ -79,7 +80,7 @@ class Client {
     const measured = await this.#phase(run, goal, about);
     if (options.floor) {
       io.progress(`${about}: the floor`);
-      measured.row.floor = await this.#floor(sizeBytes, measured);
+      Object.assign(measured.row, await this.#floor(sizeBytes, measured));
     }
     const [lane] = run.lanes;
     run.finish();
@@ -116,10 +117,15 @@ class Client {
           privateData,
           crc,
           outboundReadDepth: readDepth,
+          mulpdu: spec.mulpdu,
+          congestion: spec.congestion,
           signal: io.signal,
           onReady: (queuePair) => lane.attach(queuePair),
         });
       } catch (error) {
+        if (error instanceof RdmaError && error.code === "Invalid") {
+          throw new CommandError(`this system has no congestion control '${spec.congestion}'`, { cause: error });
+        }
         throw refused(error, `${this.#hostname}:${port}`);
       }
       const reply = decodeReply(queuePair.privateData);
@@ -140,21 +146,24 @@ class Client {
     await run.hear(lanes[0], "ready");
     const measure = isBandwidth ? new Sender(run, goal) : new Pinger(run, goal);
     run.onRest = () => this.io.progress(`${spec.operation.name} ${about} ${Math.floor(100 * measure.share)}%`);
+    const cpuBefore = process.cpuUsage();
     const started = performance.now();
     measure.start();
     await run.drive(() => measure.step());
     for (const lane of lanes) lane.tell({ kind: "stop" });
     await run.drive(() => lanes.every((lane) => lane.heard !== undefined) ? "done" : "idle");
     const elapsedMs = performance.now() - started;
-    let theirs = 0;
-    for (const lane of lanes) theirs = Math.max(theirs, (await run.hear(lane, "done")).messages);
+    const cpu = process.cpuUsage(cpuBefore);
+    let theirs = { messages: 0, cpuMs: 0 };
+    for (const lane of lanes) theirs = await run.hear(lane, "done");
     const row: Row = { sizeBytes: spec.sizeBytes, crc: lanes[0].queuePair!.crc, iterations: 0 };
     if (measure instanceof Pinger) {
       row.latency = measure.latencies.summarize();
       row.iterations = row.latency.count;
       return { messages: row.iterations, elapsedMs, row };
     }
-    const messages = measure.completed + theirs;
+    const messages = measure.completed + theirs.messages;
+    const cpuSeconds = (cpu.user + cpu.system) / 1e6 + theirs.cpuMs / 1e3;
     const messagesPerSecond = messages / elapsedMs * 1000;
     const bytesPerSecond = messagesPerSecond * spec.sizeBytes;
     const directions = spec.bidirectional ? 2 : 1;
@@ -163,12 +172,13 @@ class Client {
       bytesPerSecond,
       peakBytesPerSecond: Math.max(bytesPerSecond, measure.peak * 1000 * spec.sizeBytes * directions),
       messagesPerSecond,
+      cpuSecondsPerGigabyte: cpuSeconds / (messages * spec.sizeBytes / 1e9),
     };
     return { messages: measure.completed, elapsedMs, row };
   }
 
-  /** The same of a TCP socket: bytes a second with the best congestion control, or the median of the same round trip, µs. */
-  async #floor(sizeBytes: number, { messages, elapsedMs }: Measured): Promise<number> {
+  /** The same of a TCP socket, with the better congestion control. */
+  async #floor(sizeBytes: number, { messages, elapsedMs }: Measured): Promise<Pick<Row, "floor" | "floorCpu">> {
     const { operation, bidirectional, events } = this.options;
     const measure = (order: Pick<FloorOrder, "kind"> & Partial<FloorOrder>) =>
       measureFloor(
@@ -179,13 +189,16 @@ class Client {
     if (operation.measure === "latency") {
       const requestBytes = REQUEST_BYTES[operation.verb];
       const { roundTripMicros } = await measure({ kind: events ? "block" : "poll", requestBytes });
-      return roundTripMicros / (isOneSided(operation.verb) ? 1 : 2);
+      return { floor: roundTripMicros / (isOneSided(operation.verb) ? 1 : 2) };
     }
     const count = Math.max(1, Math.min(messages, Math.ceil(elapsedMs * FLOOR_MESSAGES_PER_MS)));
-    let best = 0;
+    const kind = bidirectional ? "duplex" : "stream";
+    const gigabytes = count * sizeBytes * (bidirectional ? 2 : 1) / 1e9;
+    let best = { floor: 0, floorCpu: 0 };
     for (const congestion of await congestionControls()) {
-      const { gigabytesPerSecond } = await measure({ kind: bidirectional ? "duplex" : "stream", count, congestion });
-      best = Math.max(best, gigabytesPerSecond * 1e9);
+      const { gigabytesPerSecond, cpuSeconds } = await measure({ kind, count, congestion });
+      const floor = gigabytesPerSecond * 1e9;
+      if (floor > best.floor) best = { floor, floorCpu: cpuSeconds / gigabytes };
     }
     return best;
   }
@@ -200,10 +213,11 @@ function warmUp({ iterations, durationMs }: Goal, sizeBytes: number): Goal {
 /** The medians of several rounds of the same row. */
 function combine(rows: readonly Row[]): Row {
   const every = <T>(pick: (row: Row) => T | undefined): T[] => rows.flatMap((row) => pick(row) ?? []);
-  const [bandwidths, latencies, floors] = [
+  const [bandwidths, latencies, floors, floorCpus] = [
     every((row) => row.bandwidth),
     every((row) => row.latency),
     every((row) => row.floor),
+    every((row) => row.floorCpu),
   ];
   return {
     ...rows[0],
@@ -211,6 +225,7 @@ function combine(rows: readonly Row[]): Row {
     bandwidth: bandwidths.length > 0 ? medians(bandwidths) : undefined,
     latency: latencies.length > 0 ? medians(latencies) : undefined,
     floor: floors.length > 0 ? median(floors) : undefined,
+    floorCpu: floorCpus.length > 0 ? median(floorCpus) : undefined,
   };
 }
 

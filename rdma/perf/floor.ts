@@ -82,11 +82,12 @@ export interface FloorOrder {
   gapMs?: number;
 }
 
-/** What it prints: round trips for `block` and `poll`, GB/s for the others. */
+/** What it prints: round trips for `block` and `poll`, GB/s and the processor time of both ends for the others. */
 export interface FloorFigures {
   roundTripMicros: number;
   p99Micros: number;
   gigabytesPerSecond: number;
+  cpuSeconds: number;
 }
 
 /** Makes one measurement with a server of the floor's. `prefix`: a command that runs the program, as taskset. */

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { CONGESTIONS } from "../_ffi/layout.ts";
+import type { Congestion } from "../listener.ts";
 import type { RemoteMemory } from "../queue_pair.ts";
 
 /** "WPRF". */
@@ -32,6 +34,10 @@ export interface RunRequest {
   /** 0: as many as there is room for. */
   list: number;
   moderation: number;
+  /** The largest ULPDU to send; 0: as suits the connection. */
+  mulpdu: number;
+  /** TCP's congestion control. */
+  congestion: Congestion;
   /** What the server writes to or reads from. */
   data: RemoteMemory;
   /** Where the server tells how many Sends it has received. */
@@ -66,6 +72,8 @@ export function encodeRequest(request: RunRequest): Uint8Array<ArrayBuffer> {
   view.setUint16(34, request.moderation);
   setMemory(view, 36, request.data);
   setMemory(view, 48, request.credit);
+  view.setUint16(60, request.mulpdu);
+  view.setUint8(62, CONGESTIONS.indexOf(request.congestion));
   return new Uint8Array(view.buffer);
 }
 
@@ -87,6 +95,8 @@ export function decodeRequest(bytes: Uint8Array): RunRequest | undefined {
     receiveDepth: view.getUint16(30),
     list: view.getUint16(32),
     moderation: view.getUint16(34),
+    mulpdu: view.getUint16(60),
+    congestion: CONGESTIONS[view.getUint8(62)] ?? "suitable",
     data: getMemory(view, 36),
     credit: getMemory(view, 48),
   };
@@ -136,8 +146,11 @@ export type Control =
   | { kind: "ready" }
   /** From the client, on each connection: everything was sent. */
   | { kind: "stop" }
-  /** The server's answer on each connection, behind everything that it sent itself: so many messages on all of them. Also its answer to "finish". */
-  | { kind: "done"; messages: number }
+  /**
+   * The server's answer on each connection, behind everything that it sent itself: so many messages on all of them, and the processor time that it took. Also its
+   * answer to "finish".
+   */
+  | { kind: "done"; messages: number; cpuMs: number }
   /** From the client: this run is over, and whether it will be back for another one. */
   | { kind: "finish"; more: boolean };
 
@@ -160,6 +173,7 @@ export function encodeControl(control: Control, bytes: Uint8Array): void {
       break;
     case "done":
       view.setFloat64(8, control.messages);
+      view.setFloat64(16, control.cpuMs);
       break;
     case "finish":
       view.setFloat64(8, Number(control.more));
@@ -178,7 +192,7 @@ export function decodeControl(bytes: Uint8Array): Control | undefined {
     case "start":
       return { kind, iterations: first, durationMs: second };
     case "done":
-      return { kind, messages: first };
+      return { kind, messages: first, cpuMs: second };
     case "finish":
       return { kind, more: first !== 0 };
     case "ready":

@@ -28,6 +28,8 @@ const REQUEST: RunRequest = {
   receiveDepth: 8191,
   list: 8190,
   moderation: 8189,
+  mulpdu: 65535,
+  congestion: "bbr",
   data: memory(0xffff_ffff),
   credit: memory(7),
 };
@@ -70,7 +72,7 @@ Deno.test("messages: control messages, at any place in memory", () => {
     { kind: "start", iterations: 0, durationMs: 0.5 },
     { kind: "ready" },
     { kind: "stop" },
-    { kind: "done", messages: 123456789012 },
+    { kind: "done", messages: 123456789012, cpuMs: 0.25 },
     { kind: "finish", more: true },
     { kind: "finish", more: false },
   ];

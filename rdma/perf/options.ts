@@ -4,7 +4,9 @@
  * @module
  */
 import { parseArgs } from "@std/cli";
+import { CONGESTIONS } from "../_ffi/layout.ts";
 import { parseInteger, parseSeconds, parseSize, parseSwitch, UsageError } from "../command_line.ts";
+import type { Congestion } from "../listener.ts";
 import { ATOMIC_BYTES, ATOMICS, type Operation, OPERATIONS } from "./operation.ts";
 
 /** perftest's port. */
@@ -19,6 +21,8 @@ export const CONNECTIONS_MAX = 1024;
 const ALL_SIZE_MAX = 8 * 2 ** 20;
 /** Bytes that the default number of iterations may move. */
 const DEFAULT_BYTES_MAX = 4 * 2 ** 30;
+/** The bounds of an ULPDU (RFC 5044 §4.5). */
+export const MULPDU = { min: 128, max: 65535 };
 const ITERATIONS_MAX = 1e12;
 const DURATION_MAX_S = 86_400;
 
@@ -48,6 +52,10 @@ export interface PerfOptions {
   readDepth?: number;
   /** Which one `atomic_lat` measures. */
   atomic: typeof ATOMICS[keyof typeof ATOMICS];
+  /** The largest ULPDU to send; 0: as suits the connection. */
+  mulpdu: number;
+  /** TCP's congestion control. */
+  congestion: Congestion;
   bidirectional: boolean;
   connections: number;
   /** Absent: with other hosts only. */
@@ -84,6 +92,9 @@ What the client is told goes for both ends; the server needs to know the operati
   -b, --bidirectional      both ends send at once; the figures are those of both together
   -q, --qp=N               connections, for bandwidth: 1
       --crc=on|off         ask for CRC32C, or do without; with other hosts only by default
+      --mulpdu=BYTES       put at most so much into an FPDU; the most there is within this host by default, 16 KiB elsewhere
+      --congestion=NAME    TCP's congestion control: suitable (cubic within this host, the system's choice elsewhere), system,
+                           ${CONGESTIONS.slice(2).join(", ")}
   -e, --events             sleep until there is something to do, in place of polling
       --floor              on both ends: take the same measurement of a plain TCP socket in turns, and give the ratio
       --rounds=N           measure every row N times and give the median: 1, or 5 with --floor
@@ -106,7 +117,7 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     string: [
       "_",
       ...["port", "listen", "size", "iters", "duration", "tx-depth", "rx-depth", "post_list", "cq-mod", "outs", "qp"],
-      ...["crc", "rounds", "atomic_type"],
+      ...["crc", "rounds", "atomic_type", "mulpdu", "congestion"],
     ],
     alias: {
       port: "p",
@@ -176,6 +187,10 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
   if (moderation !== undefined && moderation > sendDepth) {
     throw new UsageError("--cq-mod cannot be more than --tx-depth");
   }
+  const congestion = given("congestion") ?? "suitable";
+  if (!isCongestion(congestion)) {
+    throw new UsageError(`'${congestion}' is no congestion control: ${CONGESTIONS.join(", ")}`);
+  }
   return {
     operation,
     hostname,
@@ -193,6 +208,8 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     list,
     moderation: moderation ?? Math.min(100, Math.ceil(sendDepth / 4)),
     readDepth: integer("outs", "number of Reads", 1, 128),
+    mulpdu: integer("mulpdu", "length of an ULPDU", MULPDU.min, MULPDU.max) ?? 0,
+    congestion,
     atomic: ATOMICS[atomic as keyof typeof ATOMICS],
     bidirectional: parsed.bidirectional,
     connections: integer("qp", "number of connections", 1, CONNECTIONS_MAX) ?? 1,
@@ -210,6 +227,10 @@ function findOperation(name: string | undefined): Operation {
   const operation = OPERATIONS.get(name);
   if (operation !== undefined) return operation;
   throw new UsageError(`'${name}' is no operation: ${[...OPERATIONS.keys()].join(", ")}`);
+}
+
+function isCongestion(name: string): name is Congestion {
+  return (CONGESTIONS as readonly string[]).includes(name);
 }
 
 function defaultSize({ verb, measure }: Operation): number {

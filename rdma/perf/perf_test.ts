@@ -97,6 +97,11 @@ Deno.test("perf: write_lat beyond the 255 marks of a message, and for a time", a
   assertEquals((await measureRows("write_lat", ["-D", "0.1", "-s", "1"]))[0].size, 1);
 });
 
+Deno.test("perf: FPDUs of a length, and a congestion control, of one's choice", async () => {
+  const [row] = await measureRows("write_bw", ["--mulpdu", "1448", "--congestion", "system", "-n", "50"]);
+  assertEquals([row.size, row.iterations, (row.cpuSecondsPerGigabyte as number) > 0], [65536, 50, true]);
+});
+
 Deno.test("perf: beside the floor", async () => {
   const [latency] = await measureRows("send_lat", ["--floor", "--rounds", "3", "-n", "40"], ["--floor"]);
   assertEquals(
@@ -191,6 +196,8 @@ const REQUEST: RunRequest = {
   receiveDepth: 4,
   list: 0,
   moderation: 1,
+  mulpdu: 0,
+  congestion: "suitable",
   data: { stag: 1, address: 0n },
   credit: { stag: 1, address: 0n },
 };
@@ -224,6 +231,7 @@ Deno.test("perf: a server holds out against callers that are no 'weft perf', or 
     { list: 5 },
     { moderation: 0 },
     { moderation: 5 },
+    { mulpdu: 127 },
   ];
   for (const part of wild) {
     assertMatch(await refusal(encodeRequest({ ...REQUEST, ...part })), /beyond the limits|too much|something else/);

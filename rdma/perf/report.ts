@@ -16,11 +16,19 @@ export interface Row {
   /** Messages, or round trips. */
   iterations: number;
   /** Of bandwidth: those of both ends together, where both send. */
-  bandwidth?: { bytesPerSecond: number; peakBytesPerSecond: number; messagesPerSecond: number };
+  bandwidth?: {
+    bytesPerSecond: number;
+    peakBytesPerSecond: number;
+    messagesPerSecond: number;
+    /** Processor time of both ends, of use where they do not poll. */
+    cpuSecondsPerGigabyte: number;
+  };
   /** Of latency. */
   latency?: LatencySummary;
   /** What the same measurement of a TCP socket gives: bytes a second, or the median in µs. */
   floor?: number;
+  /** Processor time of both of its ends for a GB. */
+  floorCpu?: number;
 }
 
 /** What is ours over the floor. */
@@ -49,6 +57,7 @@ export function formatJson(row: Row, { operation, connections, bidirectional, ev
     ...bandwidth && { connections, bidirectional },
     events,
     ...floor !== undefined && { floor, ratio: ratioOf(row) },
+    ...row.floorCpu !== undefined && { floorCpuSecondsPerGigabyte: row.floorCpu },
   });
 }
 

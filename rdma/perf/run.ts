@@ -8,6 +8,7 @@ import { CommandError } from "../command_line.ts";
 import type { WorkCompletion } from "../connection.ts";
 import type { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
+import type { Congestion } from "../listener.ts";
 import { Access, type MemoryRegion } from "../memory_region.ts";
 import type { ProtectionDomain } from "../protection_domain.ts";
 import type { AtomicWork, QueuePair, RemoteMemory, Sge, WorkRequest } from "../queue_pair.ts";
@@ -24,6 +25,8 @@ export interface RunSpec {
   /** 0: as many as there is room for. */
   list: number;
   moderation: number;
+  mulpdu: number;
+  congestion: Congestion;
   bidirectional: boolean;
   events: boolean;
   /** The atomic operation that is measured; the client's to know. */

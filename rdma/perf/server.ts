@@ -3,6 +3,7 @@
  *
  * @module
  */
+import process from "node:process";
 import { CommandError, type CommandIo } from "../command_line.ts";
 import { Device } from "../device.ts";
 import type { ConnectionRequest } from "../listener.ts";
@@ -11,7 +12,7 @@ import { FloorServer } from "./floor.ts";
 import { Echo, isOneSided } from "./latency.ts";
 import { decodeRequest, encodeRefusal, encodeReply, type RunRequest } from "./messages.ts";
 import { operationOf } from "./operation.ts";
-import { CONNECTIONS_MAX, DEPTH_MAX, type PerfOptions, SIZE_MAX } from "./options.ts";
+import { CONNECTIONS_MAX, DEPTH_MAX, MULPDU, type PerfOptions, SIZE_MAX } from "./options.ts";
 import { Run, type RunSpec, type Step } from "./run.ts";
 
 /** Memory that a client may make the server allocate, bytes. */
@@ -66,6 +67,8 @@ class Server {
     asked.accept({
       pd: run.pd,
       crc: this.options.crc,
+      mulpdu: request.mulpdu,
+      congestion: request.congestion,
       privateData: encodeReply({ floorPort: this.floorPort, ...lane.advertised }),
       onReady: (queuePair) => lane.attach(queuePair),
     }).catch((error) => run.fail(error));
@@ -79,11 +82,11 @@ class Server {
       return `the server measures ${operation.name}, the client ${theirs}`;
     }
     const isWithin = (value: number, min: number, max: number) => value >= min && value <= max;
-    const { connections, sizeBytes, sendDepth, receiveDepth, list, moderation, index } = request;
+    const { connections, sizeBytes, sendDepth, receiveDepth, list, moderation, mulpdu, index } = request;
     const isSane = isWithin(connections, 1, operation.measure === "latency" ? 1 : CONNECTIONS_MAX) &&
       isWithin(sizeBytes, 1, SIZE_MAX) && isWithin(sendDepth, 1, DEPTH_MAX) && isWithin(receiveDepth, 1, DEPTH_MAX) &&
       isWithin(list, 0, sendDepth) && isWithin(moderation, 1, sendDepth) && index < connections &&
-      !(request.events && operation.name === "write_lat");
+      (mulpdu === 0 || isWithin(mulpdu, MULPDU.min, MULPDU.max)) && !(request.events && operation.name === "write_lat");
     if (!isSane) return "the client's options are beyond the limits";
     if (2 * sizeBytes * connections > MEMORY_MAX) return `${connections} buffers of ${sizeBytes} bytes are too much`;
     const current = this.#current;
@@ -110,7 +113,7 @@ class Server {
       const more = await this.#phases(run);
       run.finish();
       this.#current = undefined;
-      run.lanes[0].tell({ kind: "done", messages: 0 });
+      run.lanes[0].tell({ kind: "done", messages: 0, cpuMs: 0 });
       await run[Symbol.asyncDispose]();
       if (!more) this.#finished.resolve();
     } catch (error) {
@@ -131,6 +134,7 @@ class Server {
       const isEcho = operation.measure === "latency" && !isOneSided(operation.verb);
       const work = isEcho ? new Echo(run) : bidirectional ? new Sender(run, control) : undefined;
       const received = lanes[0].received;
+      const cpuBefore = process.cpuUsage();
       lanes[0].tell({ kind: "ready" });
       run.onRest = () => this.io.progress(`${operation.name} ${spec.sizeBytes} bytes`);
       const hasStopped = () => lanes.every((lane) => lane.heard !== undefined);
@@ -146,7 +150,8 @@ class Server {
       });
       for (const lane of lanes) await run.hear(lane, "stop");
       const messages = work instanceof Sender ? work.completed : 0;
-      for (const lane of lanes) lane.tell({ kind: "done", messages });
+      const cpu = process.cpuUsage(cpuBefore);
+      for (const lane of lanes) lane.tell({ kind: "done", messages, cpuMs: (cpu.user + cpu.system) / 1000 });
     }
   }
 }

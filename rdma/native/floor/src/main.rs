@@ -6,10 +6,12 @@
 //!   size the client's messages have that one.
 //! - `stream`: COUNT messages of SIZE bytes one way, each received into place by one `recv` with MSG_WAITALL.
 //! - `duplex`: COUNT messages of SIZE bytes in both directions at once, each end a single thread; the rate is that of both together.
+//!
+//! Rates come with the processor time of both ends.
 
 mod socket;
 
-use socket::{pin_to_core, Readiness, Socket};
+use socket::{cpu_time, pin_to_core, Readiness, Socket};
 use std::io::{self, Error, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -119,8 +121,11 @@ fn serve_one(socket: &Socket) -> io::Result<()> {
     let mut head = [0; 24];
     socket.receive(&mut head)?;
     let order = Order::decode(head)?;
+    let cpu_before = cpu_time();
+    // what tells a sender that everything has come
+    let acknowledge = || socket.send(&((cpu_time() - cpu_before).as_nanos() as u64).to_le_bytes());
     if order.kind == Kind::Duplex {
-        return duplex(socket, order).and_then(|()| socket.send(&[1]));
+        return duplex(socket, order).and_then(|()| acknowledge());
     }
     let incoming = if order.kind == Kind::Stream { order.size } else { order.request };
     let (mut buffer, answer) = (vec![0; incoming], vec![0x5a; order.size]);
@@ -134,7 +139,7 @@ fn serve_one(socket: &Socket) -> io::Result<()> {
         }
     }
     if order.kind == Kind::Stream {
-        socket.send(&[1])?;
+        acknowledge()?;
     }
     Ok(())
 }
@@ -163,8 +168,8 @@ fn run(words: &[&str]) -> io::Result<()> {
 }
 
 fn bulk(socket: &Socket, order: Order) -> io::Result<()> {
-    let mut acknowledgement = [0];
-    let started = Instant::now();
+    let mut acknowledgement = [0; 8];
+    let (started, cpu_before) = (Instant::now(), cpu_time());
     let directions = if order.kind == Kind::Duplex {
         duplex(socket, order)?;
         2.0
@@ -177,8 +182,9 @@ fn bulk(socket: &Socket, order: Order) -> io::Result<()> {
     };
     socket.receive(&mut acknowledgement)?;
     let seconds = started.elapsed().as_secs_f64();
-    let bytes = directions * order.size as f64 * order.count as f64;
-    println!("{{\"gigabytesPerSecond\":{:.6}}}", bytes / 1e9 / seconds);
+    let cpu = cpu_time() - cpu_before + Duration::from_nanos(u64::from_le_bytes(acknowledgement));
+    let gigabytes = directions * order.size as f64 * order.count as f64 / 1e9;
+    println!("{{\"gigabytesPerSecond\":{:.6},\"cpuSeconds\":{:.6}}}", gigabytes / seconds, cpu.as_secs_f64());
     Ok(())
 }
 

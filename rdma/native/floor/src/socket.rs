@@ -3,6 +3,7 @@
 use std::io::{self, Error, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// A connected socket with Nagle's algorithm off.
 pub struct Socket {
@@ -116,6 +117,14 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     // SAFETY: `set` is a live set of the size given.
     let result = unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &set) };
     check(result as isize).map(drop)
+}
+
+/// Processor time that this process has used.
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a live timespec. The clock exists on every Linux; where it did not, no time would have passed.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 fn none_if_not_ready(result: io::Result<usize>) -> io::Result<usize> {
