@@ -6,7 +6,6 @@
 import type { ConnectionFacts } from "./connection.ts";
 import type { Device } from "./device.ts";
 import { RdmaError } from "./errors.ts";
-import type { CONGESTIONS } from "./_ffi/layout.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
 import { QueuePair, type Queues } from "./queue_pair.ts";
 import type { Stream } from "./stream.ts";
@@ -61,7 +60,7 @@ export interface StartupOptions {
 }
 
 /** TCP's congestion control: by name, "system" for the system's choice, "suitable" for what serves the connection best. */
-export type Congestion = typeof CONGESTIONS[number];
+export type Congestion = "suitable" | "system" | "cubic" | "reno" | "bbr" | "dctcp";
 
 /** The most private data beside the read depths of an MPA frame (RFC 6581 §9). */
 const PRIVATE_DATA_MAX = 508;
