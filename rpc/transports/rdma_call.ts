@@ -12,8 +12,8 @@ import { type Domain, type FindRegion, type LentMemory, localMemory, type Sge } 
 export interface CallOperations {
   take(lengthBytes: number): LentMemory;
   reply(call: RdmaCall, message: XdrMessage | undefined): void;
-  /** Pulled memory has been given back. */
-  returnPulled(bytes: number): void;
+  /** Memory of a call's payload has been given back. */
+  returnPayload(bytes: number): void;
 }
 
 /** A call, from its Receive to the completion of its reply. */
@@ -25,8 +25,8 @@ export class RdmaCall implements IncomingCall {
   message: Uint8Array = new Uint8Array(0);
   bulk: IncomingCall["bulk"];
   chunks: ChunkLists = { reads: [], writes: [] };
-  /** Bytes that were pulled for it. */
-  pulledBytes = 0;
+  /** Bytes of payload that it may hold: pulled for it, or to be pushed. */
+  payloadBytes = 0;
   readonly #operations: CallOperations;
   readonly #lent: LentMemory[] = [];
   readonly #releases: (() => void)[] = [];
@@ -106,7 +106,7 @@ export class RdmaCall implements IncomingCall {
   #release(): void {
     for (const release of this.#releases) release();
     for (const memory of this.#lent) memory.release();
-    if (this.pulledBytes > 0) this.#operations.returnPulled(this.pulledBytes);
+    if (this.payloadBytes > 0) this.#operations.returnPayload(this.payloadBytes);
     this.#end();
   }
 }

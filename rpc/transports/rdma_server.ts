@@ -8,7 +8,16 @@
  * @module
  */
 import { ProtocolError } from "../errors.ts";
-import { planPulls, type PullChunk, type PullPlan, type Push, sharedStag, spread, unused } from "../protocol/chunks.ts";
+import {
+  lengthOf,
+  planPulls,
+  type PullChunk,
+  type PullPlan,
+  type Push,
+  sharedStag,
+  spread,
+  unused,
+} from "../protocol/chunks.ts";
 import { clampCredits, CREDITS_MAX } from "../protocol/credits.ts";
 import type { IncomingCall, PeerInfo, ServerTransport, XdrMessage } from "../transport.ts";
 import {
@@ -48,8 +57,11 @@ import {
 
 /** The most bytes that a call may have the server pull. */
 export const READ_BYTES_MAX = 4 * 1024 * 1024;
-/** Bytes pulled for calls of one connection that are under way; further calls wait. */
-export const READ_BUDGET_BYTES = 32 * 1024 * 1024;
+/**
+ * Bytes of payload, pulled and to be pushed, for calls of one connection that are under way; further ones wait. So little that memory is still
+ * in the processor's cache when what was received goes to the file, or what was read from it to the socket: 32 MiB took a third longer.
+ */
+export const PAYLOAD_BUDGET_BYTES = 4 * 1024 * 1024;
 
 /** Choices for a server's connection. */
 export interface RdmaServerOptions {
@@ -67,8 +79,8 @@ export interface RdmaServerOptions {
   creditsMax?: number;
   /** The most bytes that a call may have the server pull. */
   readBytesMax?: number;
-  /** Bytes pulled for calls that are under way. */
-  readBudgetBytes?: number;
+  /** Bytes of payload for calls that are under way. */
+  payloadBudgetBytes?: number;
 }
 
 /** One connection of an RPC-over-RDMA client. Make it in `onReady` of `accept`, and set `onCall` there: it posts its receives at once. */
@@ -88,8 +100,8 @@ export class RdmaServerTransport implements ServerTransport {
   /** Receives that are not posted for want of a slot. */
   #receivesOwed = 0;
   #callsUnderWay = 0;
-  #bytesPulled = 0;
-  /** Calls that wait for others to give pulled memory back. */
+  #payloadBytes = 0;
+  /** Calls that wait for others to give memory back. */
   readonly #waiting: { call: RdmaCall; plan: PullPlan; length: number }[] = [];
   #isClosing = false;
   #isEnded = false;
@@ -207,7 +219,7 @@ export class RdmaServerTransport implements ServerTransport {
   /** Pulls what a call's Read chunks hold, then hands it over. */
   #begin(call: RdmaCall, message: RdmaMessage): void {
     const plan = planPulls(message, this.#options.readBytesMax ?? READ_BYTES_MAX);
-    const length = (plan.message?.length ?? 0) + (plan.bulk?.length ?? 0);
+    const length = (plan.message?.length ?? 0) + (plan.bulk?.length ?? 0) + lengthOf(message.chunks.writes[0] ?? []);
     call.chunks = message.chunks;
     call.message = message.body;
     if (length === 0) return this.#handOver(call);
@@ -216,13 +228,13 @@ export class RdmaServerTransport implements ServerTransport {
   }
 
   #startWaiting(): void {
-    const budget = this.#options.readBudgetBytes ?? READ_BUDGET_BYTES;
+    const budget = this.#options.payloadBudgetBytes ?? PAYLOAD_BUDGET_BYTES;
     for (let next = this.#waiting[0]; next !== undefined && !this.#isEnded; next = this.#waiting[0]) {
       const { call, plan, length } = next;
-      if (this.#bytesPulled > 0 && this.#bytesPulled + length > budget) return;
+      if (this.#payloadBytes > 0 && this.#payloadBytes + length > budget) return;
       this.#waiting.shift();
-      this.#bytesPulled += length;
-      call.pulledBytes = length;
+      this.#payloadBytes += length;
+      call.payloadBytes = length;
       try {
         this.#pull(call, plan);
       } catch (error) {
@@ -291,8 +303,8 @@ export class RdmaServerTransport implements ServerTransport {
   readonly #operations: CallOperations = {
     take: (lengthBytes) => this.#options.pool.take(lengthBytes),
     reply: (call, message) => this.#reply(call, message),
-    returnPulled: (bytes) => {
-      this.#bytesPulled -= bytes;
+    returnPayload: (bytes) => {
+      this.#payloadBytes -= bytes;
       this.#startWaiting();
     },
   };

@@ -277,7 +277,7 @@ Deno.test("a client that uses more credits than it has runs out of receives, and
   }));
 
 Deno.test("calls that have much to be pulled wait for each other", () =>
-  withServer({ readBudgetBytes: 25_000 }, async (setup) => {
+  withServer({ payloadBudgetBytes: 25_000 }, async (setup) => {
     const { store, client, pool } = setup;
     const { promise, resolve } = Promise.withResolvers<void>();
     store.wait = promise;
@@ -293,6 +293,22 @@ Deno.test("calls that have much to be pulled wait for each other", () =>
     resolve();
     assertEquals((await client.take()).length, 6);
     assertEquals(store.data.get("5"), pattern(30_000));
+  }));
+
+Deno.test("calls that have much to be pushed wait for each other too, and hold up no others", () =>
+  withServer({ payloadBudgetBytes: 25_000 }, async (setup) => {
+    const { client, qp, store, pool } = setup;
+    store.data.set(file.join(), pattern(9_000));
+    qp.isStalled = true;
+    for (let i = 0; i < 4; i++) {
+      const writes = [[open(setup, new Uint8Array(10_000), Access.RemoteWrite)]];
+      client.send(rdmaMessage({ xid: i, chunks: { writes } }, rpcCall(i, GET, file).bytes));
+    }
+    client.send(rdmaMessage({ xid: 4 }, rpcCall(4, SUM, [1]).bytes));
+    await settle();
+    assertEquals([pool.lent, qp.posted.map(({ opcode }) => opcode)], [2, ["write", "send", "write", "send", "send"]]);
+    qp.resume();
+    assertEquals((await client.take()).length, 5);
   }));
 
 Deno.test("a pool without memory ends the connection that asked for it", () =>
