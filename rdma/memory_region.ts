@@ -6,6 +6,7 @@
 import { MemoryFlag } from "./_ffi/layout.ts";
 import { check } from "./errors.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
+import type { LocalSge, Sge } from "./queue_pair.ts";
 
 /** What a peer may do with registered memory; flags to be combined. The local side may always read and write it. */
 export const Access = { LocalOnly: 0, RemoteRead: 1, RemoteWrite: 2, RemoteAtomic: 4 } as const;
@@ -101,6 +102,11 @@ export class MemoryRegion implements Disposable, LocalMemory {
   /** Whether it is still registered. */
   get live(): boolean {
     return this.#live;
+  }
+
+  /** An element of a scatter/gather list: `length` bytes from `offset`, the rest or all of the region by default. */
+  sge(offset = 0, length: number = this.byteLength - offset): Sge {
+    return { region: this, offset, length };
   }
 
   /**
@@ -229,6 +235,11 @@ export class MemoryWindow implements Disposable, LocalMemory {
   /** Whether it is bound, or a work request to bind it was posted. A peer may have revoked it meanwhile. */
   get live(): boolean {
     return this.#live && this.#region!.live;
+  }
+
+  /** An element of a scatter/gather list, as {@linkcode MemoryRegion.sge} has it. */
+  sge(offset = 0, length: number = this.byteLength - offset): LocalSge {
+    return { region: this, offset, length };
   }
 
   /** Binds it, valid at once (`active`) or when a work request makes it so. For regions and queue pairs. */

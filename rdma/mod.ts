@@ -12,7 +12,7 @@
  *
  * await using qp = await device.connect({ hostname: "127.0.0.1", port: listener.port, pd });
  * const source = pd.register(new TextEncoder().encode("straight into place"));
- * await qp.write([{ region: source, offset: 0, length: source.byteLength }], target);
+ * await qp.write([source.sge()], target);
  * ```
  *
  * @module
@@ -26,6 +26,7 @@ export { ProtectionDomain } from "./protection_domain.ts";
 export type { AllocationOptions } from "./protection_domain.ts";
 export { Access, findRegion, MemoryRegion, MemoryWindow } from "./memory_region.ts";
 export type { AddressingOptions, LocalMemory, Registration } from "./memory_region.ts";
+export { ADVERTISEMENT_BYTES, decodeAdvertisement, encodeAdvertisement, RemoteBuffer } from "./advertisement.ts";
 export { BufferPool } from "./buffer_pool.ts";
 export type { PooledBuffer } from "./buffer_pool.ts";
 export { Connection } from "./connection.ts";

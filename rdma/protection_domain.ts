@@ -46,26 +46,28 @@ export class ProtectionDomain implements Disposable {
   }
 
   /**
-   * Registers memory of the application's in place. The region refers to its buffer until deregistered; until then the application must not detach, transfer or
-   * shrink the buffer. `connection` is the only one on which a peer may use it; the default is every one of the domain.
+   * Registers memory of the application's in place: a typed array or another view. The region refers to its buffer until deregistered; until then the application
+   * must not detach, transfer or shrink the buffer. `connection` is the only one on which a peer may use it; the default is every one of the domain.
    *
    * @throws {TypeError} for a resizable, shared or detached buffer, which cannot stay in place
    */
   register(
-    bytes: Uint8Array,
+    view: ArrayBufferView,
     access: number = Access.LocalOnly,
     connection?: { readonly handle: number },
     options: AddressingOptions = {},
   ): MemoryRegion {
     const word = accessWord(access, options);
-    const { buffer } = bytes;
+    const { buffer } = view;
     if (!(buffer instanceof ArrayBuffer)) throw new TypeError("shared memory cannot be registered");
     if (buffer.resizable) throw new TypeError("a resizable buffer cannot be registered: it may not stay in place");
     if (buffer.detached) throw new TypeError("the buffer is detached");
     const { native, handle, out } = this.device.usable();
-    const memory = bytes as Uint8Array<ArrayBuffer>;
+    const bytes = view instanceof Uint8Array
+      ? view as Uint8Array<ArrayBuffer>
+      : new Uint8Array(buffer, view.byteOffset, view.byteLength);
     const only = connection?.handle ?? 0;
-    check(native.weft_memory_register(handle, this.id, memory, memory.byteLength, word, only, out));
+    check(native.weft_memory_register(handle, this.id, bytes, bytes.byteLength, word, only, out));
     const [stag, address, to] = out;
     return this.#add(new MemoryRegion(this, { stag, address, to, bytes, access, owned: false }));
   }

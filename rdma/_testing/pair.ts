@@ -125,7 +125,7 @@ export function generator(seed: number): () => number {
 
 /** A scatter/gather list of the whole region. */
 export function whole(region: MemoryRegion): Sge[] {
-  return [{ region, offset: 0, length: region.byteLength }];
+  return [region.sge()];
 }
 
 /** What was counted since `before`. */

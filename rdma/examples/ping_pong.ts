@@ -12,10 +12,21 @@
  * @module
  */
 import { parseArgs } from "@std/cli";
-import { Access, Device, type MemoryRegion, type QueuePair, type RemoteMemory, type Sge } from "../mod.ts";
+import {
+  Access,
+  ADVERTISEMENT_BYTES,
+  decodeAdvertisement,
+  Device,
+  encodeAdvertisement,
+  type MemoryRegion,
+  type QueuePair,
+  type RemoteMemory,
+} from "../mod.ts";
 
-/** Where the memory of an end is, as private data: STag, tagged offset, payload bytes, rounds. */
-const HELLO_BYTES = 20;
+/** Private data of either end: where its memory is, and how many rounds there are to be. */
+const HELLO_BYTES = ADVERTISEMENT_BYTES + 4;
+/** Behind the payload of a Write: its number. */
+const NUMBER_BYTES = 4;
 /** The largest payload. */
 const PAYLOAD_BYTES_MAX = 1 << 20;
 
@@ -45,8 +56,8 @@ class End implements Disposable {
 
   constructor(device: Device, readonly size: number) {
     const pd = device.allocateProtectionDomain();
-    this.inbox = pd.allocate(size + 4, Access.RemoteWrite);
-    this.outbox = pd.allocate(size + 4);
+    this.inbox = pd.allocate(size + NUMBER_BYTES, Access.RemoteWrite);
+    this.outbox = pd.allocate(size + NUMBER_BYTES);
     this.#arrived = new DataView(this.inbox.bytes.buffer);
     this.#leaving = new DataView(this.outbox.bytes.buffer);
   }
@@ -57,12 +68,10 @@ class End implements Disposable {
 
   /** What the peer has to know. */
   hello(rounds: number): Uint8Array {
-    const view = new DataView(new ArrayBuffer(HELLO_BYTES));
-    view.setUint32(0, this.inbox.stag);
-    view.setBigUint64(4, this.inbox.address);
-    view.setUint32(12, this.size);
-    view.setUint32(16, rounds);
-    return new Uint8Array(view.buffer);
+    const hello = new Uint8Array(HELLO_BYTES);
+    hello.set(encodeAdvertisement(this.inbox));
+    new DataView(hello.buffer).setUint32(ADVERTISEMENT_BYTES, rounds);
+    return hello;
   }
 
   /** The number of the last message that was written here. */
@@ -73,7 +82,7 @@ class End implements Disposable {
   /** Puts a message into the peer's memory: one Write, whose last bytes are the number. */
   write(queuePair: QueuePair, remote: RemoteMemory, number: number): void {
     this.#leaving.setUint32(this.size, number, true);
-    queuePair.postSend({ opcode: "write", local: whole(this.outbox), remote });
+    queuePair.postSend({ opcode: "write", local: [this.outbox.sge()], remote });
     queuePair.device.progress();
   }
 
@@ -82,15 +91,11 @@ class End implements Disposable {
   }
 }
 
-function whole(region: MemoryRegion): Sge[] {
-  return [{ region, offset: 0, length: region.byteLength }];
-}
-
 function readHello(bytes: Uint8Array): { remote: RemoteMemory; size: number; rounds: number } | undefined {
-  if (bytes.byteLength !== HELLO_BYTES) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const remote = { stag: view.getUint32(0), address: view.getBigUint64(4) };
-  return { remote, size: view.getUint32(12), rounds: view.getUint32(16) };
+  const remote = decodeAdvertisement(bytes);
+  if (remote === undefined || bytes.byteLength !== HELLO_BYTES || remote.byteLength < NUMBER_BYTES) return undefined;
+  const rounds = new DataView(bytes.buffer, bytes.byteOffset).getUint32(ADVERTISEMENT_BYTES);
+  return { remote, size: remote.byteLength - NUMBER_BYTES, rounds };
 }
 
 /** Looks until the message of this number has been written here, or the connection has ended. */
@@ -119,8 +124,8 @@ export async function pingPong(options: PingPongOptions): Promise<{ send: Latenc
   const sends: number[] = [];
   for (let round = 0; round < rounds; round++) {
     const begun = performance.now();
-    const back = queuePair.recv(whole(end.inbox));
-    queuePair.postSend({ opcode: "send", local: whole(end.outbox) });
+    const back = queuePair.recv([end.inbox.sge()]);
+    queuePair.postSend({ opcode: "send", local: [end.outbox.sge()] });
     await back;
     sends.push(performance.now() - begun);
   }
@@ -161,9 +166,9 @@ export async function pingPongServer(
             writeBack(end, queuePair, remote, rounds).catch(() => queuePair.abort());
             return;
           }
-          queuePair.postRecv(whole(end.inbox), ({ status }) => {
+          queuePair.postRecv([end.inbox.sge()], ({ status }) => {
             if (status !== "success") return;
-            const message = { opcode: "send", local: whole(end.outbox) } as const;
+            const message = { opcode: "send", local: [end.outbox.sge()] } as const;
             // the next receive is there before the client can answer
             answer();
             queuePair.postSend(message);

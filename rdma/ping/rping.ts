@@ -2,32 +2,25 @@
  * librdmacm's `rping`, both ends: the client has a text that the server fetches by RDMA Read and puts back by RDMA Write.
  *
  * One round, as in rping.c: the client advertises its text (Send), the server reads it and says so (RDMA Read, Send), the client advertises
- * where it wants it (Send), the server writes it there and says so (RDMA Write, Send). Every Send is an advertisement of 16 bytes:
- * address, key and length, big-endian.
+ * where it wants it (Send), the server writes it there and says so (RDMA Write, Send). Every Send is an advertisement.
  *
  * @module
  */
+import { ADVERTISEMENT_BYTES, decodeAdvertisement, encodeAdvertisement, RemoteBuffer } from "../advertisement.ts";
 import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
 import { Access, type MemoryRegion } from "../memory_region.ts";
 import type { ProtectionDomain } from "../protection_domain.ts";
 import type { QueuePair } from "../queue_pair.ts";
 
-/** Bytes of an advertisement. */
-const INFO_BYTES = 16;
+/** A message that is just a go-ahead. */
+const GO_AHEAD = new RemoteBuffer({ stag: 0, address: 0n, byteLength: 0 });
 /** Bytes of a text, its NUL included: rping's default, and its bounds. */
 export const TEXT_BYTES = 64;
 /** The shortest text. */
 export const TEXT_BYTES_MIN = 32;
 /** The longest text. */
 export const TEXT_BYTES_MAX = 65536;
-
-/** What an advertisement says. */
-interface Advertisement {
-  stag: number;
-  address: bigint;
-  length: number;
-}
 
 /** What both ends may be told. */
 export interface RpingOptions {
@@ -131,7 +124,7 @@ export async function rpingServer(options: RpingServerOptions): Promise<void> {
 async function serveRounds(
   { count = Infinity, onRound, onConnected, onGone }: RpingServerOptions,
   messages: Messages,
-  first: Promise<Advertisement>,
+  first: Promise<RemoteBuffer>,
 ): Promise<void> {
   const { queuePair, pd } = messages;
   const text = pd.allocate(TEXT_BYTES_MAX);
@@ -142,12 +135,12 @@ async function serveRounds(
     while (rounds < count) {
       const source = await next;
       const started = performance.now();
-      const length = Math.min(source.length, TEXT_BYTES_MAX);
-      await queuePair.read([{ region: text, offset: 0, length }], source);
+      const length = Math.min(source.byteLength, TEXT_BYTES_MAX);
+      await queuePair.read([text.sge(0, length)], source);
       next = messages.receive();
       await messages.advertise();
       const sink = await next;
-      await queuePair.write([{ region: text, offset: 0, length: Math.min(sink.length, length) }], sink);
+      await queuePair.write([text.sge(0, Math.min(sink.byteLength, length))], sink);
       if (++rounds < count) next = messages.receive();
       await messages.advertise();
       onRound?.(textOf(text.bytes.subarray(0, length)), (performance.now() - started) * 1000);
@@ -165,29 +158,26 @@ async function serveRounds(
   }
 }
 
-/** The 16-byte Sends of one connection: a receive and a send buffer. */
+/** The advertisements that one connection exchanges: a receive and a send buffer. */
 class Messages implements Disposable {
   readonly #region: MemoryRegion;
-  readonly #view: DataView<ArrayBufferLike>;
 
   constructor(readonly queuePair: QueuePair, readonly pd: ProtectionDomain) {
-    this.#region = pd.allocate(2 * INFO_BYTES);
-    this.#view = new DataView(this.#region.bytes.buffer, this.#region.bytes.byteOffset, this.#region.byteLength);
+    this.#region = pd.allocate(2 * ADVERTISEMENT_BYTES);
   }
 
   /** Resolves with the next message. Called before the peer can send it. */
-  async receive(): Promise<Advertisement> {
-    const { byteLength } = await this.queuePair.recv([{ region: this.#region, offset: 0, length: INFO_BYTES }]);
-    if (byteLength !== INFO_BYTES) throw new Error(`a message of ${byteLength} bytes instead of ${INFO_BYTES}`);
-    return { address: this.#view.getBigUint64(0), stag: this.#view.getUint32(8), length: this.#view.getUint32(12) };
+  async receive(): Promise<RemoteBuffer> {
+    const { byteLength } = await this.queuePair.recv([this.#region.sge(0, ADVERTISEMENT_BYTES)]);
+    const message = decodeAdvertisement(this.#region.bytes.subarray(0, byteLength));
+    if (message === undefined) throw new Error(`a message of ${byteLength} bytes instead of ${ADVERTISEMENT_BYTES}`);
+    return message;
   }
 
   /** Sends where a region is; without one, just a go-ahead. */
-  advertise(region?: MemoryRegion): Promise<void> {
-    this.#view.setBigUint64(INFO_BYTES, region?.address ?? 0n);
-    this.#view.setUint32(INFO_BYTES + 8, region?.stag ?? 0);
-    this.#view.setUint32(INFO_BYTES + 12, region?.byteLength ?? 0);
-    return this.queuePair.send([{ region: this.#region, offset: INFO_BYTES, length: INFO_BYTES }]);
+  advertise(memory: MemoryRegion | RemoteBuffer = GO_AHEAD): Promise<void> {
+    this.#region.bytes.set(encodeAdvertisement(memory), ADVERTISEMENT_BYTES);
+    return this.queuePair.send([this.#region.sge(ADVERTISEMENT_BYTES)]);
   }
 
   [Symbol.dispose](): void {
