@@ -6,6 +6,7 @@
 import { RdmaError } from "./errors.ts";
 import type { MemoryRegion } from "./memory_region.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
+import type { Sge } from "./queue_pair.ts";
 
 /** The smallest buffer. */
 const BUFFER_BYTES_MIN = 4096;
@@ -15,14 +16,16 @@ const SLAB_BYTES = 1 << 20;
 const POOL_BYTES_MAX = 1 << 30;
 
 /** A lent buffer. Its memory is registered for local use; {@linkcode MemoryRegion.bind} opens it to a peer. */
-export interface PooledBuffer {
+export interface PooledBuffer extends Disposable {
   /** The memory, as long as was asked for. Not to be used after `release`. */
   readonly bytes: Uint8Array;
   /** The region that it is cut from. */
   readonly region: MemoryRegion;
   /** Where in the region it begins. */
   readonly offset: number;
-  /** Gives it back; a second call does nothing. */
+  /** An element of a scatter/gather list: all of `bytes`. */
+  sge(): Sge;
+  /** Gives it back, as disposing does; a second call does nothing. */
   release(): void;
 }
 
@@ -63,16 +66,19 @@ export class BufferPool implements Disposable {
     const place = free.pop() ?? this.#grow(size, free);
     this.#lent++;
     let lent = true;
+    const release = () => {
+      if (!lent) return;
+      lent = false;
+      this.#lent--;
+      if (place.region.live) free.push(place);
+    };
     return {
       bytes: place.region.bytes.subarray(place.offset, place.offset + lengthBytes),
       region: place.region,
       offset: place.offset,
-      release: () => {
-        if (!lent) return;
-        lent = false;
-        this.#lent--;
-        if (place.region.live) free.push(place);
-      },
+      sge: () => place.region.sge(place.offset, lengthBytes),
+      release,
+      [Symbol.dispose]: release,
     };
   }
 
