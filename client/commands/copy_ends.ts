@@ -4,9 +4,7 @@
  * @module
  */
 import type { NfsFile } from "../file.ts";
-import type { FileLike } from "../file_api.ts";
 import type { NfsFileInfo } from "../file_info.ts";
-import { Slots } from "../slots.ts";
 
 /** One end of a copy. */
 export interface CopyEnd extends AsyncDisposable {
@@ -23,40 +21,41 @@ export interface CopyEnd extends AsyncDisposable {
   readonly isOrdered: boolean;
 }
 
-/** A local file. It has one position, so blocks take turns. */
+/**
+ * A local file. Read and written at once, without the runtime's pool of threads: the kernel has the data, or takes it, and meanwhile the
+ * core's own thread serves the server. The hand-over to a pool and back costs a tenth of a copy's time.
+ */
 export class LocalEnd implements CopyEnd {
   readonly isOrdered = true;
-  readonly #file: FileLike;
-  readonly #turn = new Slots(1);
+  readonly #file: Deno.FsFile;
   #position = 0;
 
-  constructor(file: FileLike) {
+  constructor(file: Deno.FsFile) {
     this.#file = file;
   }
 
+  // `async`, so that errors come as rejections
+  // deno-lint-ignore require-await
   async readAt(p: Uint8Array, offset: number): Promise<number> {
-    return await this.#turn.run(async () => {
-      await this.#seek(offset);
-      let length = 0;
-      while (length < p.byteLength) {
-        const bytesRead = await this.#file.read(length === 0 ? p : p.subarray(length));
-        if (bytesRead === null) break;
-        length += bytesRead;
-        this.#position += bytesRead;
-      }
-      return length;
-    });
+    this.#seek(offset);
+    let length = 0;
+    while (length < p.byteLength) {
+      const bytesRead = this.#file.readSync(p.subarray(length));
+      if (bytesRead === null) break;
+      length += bytesRead;
+      this.#position += bytesRead;
+    }
+    return length;
   }
 
+  // deno-lint-ignore require-await
   async writeAt(p: Uint8Array, offset: number): Promise<void> {
-    await this.#turn.run(async () => {
-      await this.#seek(offset);
-      for (let at = 0; at < p.byteLength;) {
-        const bytesWritten = await this.#file.write(at === 0 ? p : p.subarray(at));
-        at += bytesWritten;
-        this.#position += bytesWritten;
-      }
-    });
+    this.#seek(offset);
+    for (let at = 0; at < p.byteLength;) {
+      const bytesWritten = this.#file.writeSync(p.subarray(at));
+      at += bytesWritten;
+      this.#position += bytesWritten;
+    }
   }
 
   async writeLast(p: Uint8Array, offset: number): Promise<void> {
@@ -77,9 +76,9 @@ export class LocalEnd implements CopyEnd {
     return Promise.resolve();
   }
 
-  async #seek(offset: number): Promise<void> {
+  #seek(offset: number): void {
     if (offset === this.#position) return;
-    this.#position = await this.#file.seek(offset, Deno.SeekMode.Start);
+    this.#position = this.#file.seekSync(offset, Deno.SeekMode.Start);
   }
 }
 

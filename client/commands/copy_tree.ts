@@ -382,7 +382,7 @@ function blockMemory(source: Target, destination: Target): BlockMemory {
 }
 
 function toEnd(target: Target, file: Awaited<ReturnType<Target["api"]["open"]>>): CopyEnd {
-  return target.files instanceof NfsFiles ? new NfsEnd(file as NfsFile) : new LocalEnd(file);
+  return target.files instanceof NfsFiles ? new NfsEnd(file as NfsFile) : new LocalEnd(file as Deno.FsFile);
 }
 
 /** A place, by tree and path. */
