@@ -22,19 +22,16 @@ export interface CopyFigures extends FilesFigures {
 
 const FILE_BYTES = 1024 ** 3;
 
-/** A served directory with a file of 1 GiB, all of it in memory. */
-export class Files implements AsyncDisposable {
+/** A directory with a file of 1 GiB, named `big`, and our server on it. */
+class Served implements AsyncDisposable {
   private constructor(
     readonly directory: string,
     readonly server: Deno.ChildProcess,
     readonly port: number,
-    readonly nfsCopy: string | undefined,
   ) {}
 
-  /** Starts the server. */
-  static async start(): Promise<Files> {
-    const inMemory = await Deno.stat("/dev/shm").then(() => "/dev/shm", () => undefined);
-    const directory = await Deno.makeTempDir({ dir: inMemory, prefix: "weft-bench-" });
+  static async start(dir: string | undefined): Promise<Served> {
+    const directory = await Deno.makeTempDir({ dir, prefix: "weft-bench-" });
     await Deno.mkdir(`${directory}/export`);
     {
       using file = await Deno.open(`${directory}/export/big`, { write: true, create: true });
@@ -42,6 +39,7 @@ export class Files implements AsyncDisposable {
       for (let at = 0; at < FILE_BYTES; at += piece.byteLength) {
         for (let written = 0; written < piece.byteLength;) written += await file.write(piece.subarray(written));
       }
+      await file.sync(); // lest the disk be busy with it later on
     }
     const port = freePort();
     const [command, ...args] = pinned(
@@ -51,16 +49,45 @@ export class Files implements AsyncDisposable {
     const server = new Deno.Command(command, { args, cwd: ROOT, stdin: "null", stdout: "null", stderr: "inherit" })
       .spawn();
     await waitForPort(port);
-    return new Files(directory, server, port, await findExecutable("nfs-cp"));
+    return new Served(directory, server, port);
+  }
+
+  get url(): string {
+    return `nfs://127.0.0.1:${this.port}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.server.kill("SIGINT");
+    await this.server.status;
+    await Deno.remove(this.directory, { recursive: true });
+  }
+}
+
+/** What the files' figures are taken on. */
+export class Files implements AsyncDisposable {
+  private constructor(
+    /** For READ and WRITE: the page cache of an ordinary file system, whose pages are larger than those of a memory file system. */
+    readonly cached: Served,
+    /** For whole copies, which end on stable storage: a memory file system where there is one, or a disk would be measured. */
+    readonly inMemory: Served,
+    readonly nfsCopy: string | undefined,
+  ) {}
+
+  /** Starts the servers. */
+  static async start(): Promise<Files> {
+    const memory = await Deno.stat("/dev/shm").then(() => "/dev/shm", () => undefined);
+    return new Files(await Served.start(undefined), await Served.start(memory), await findExecutable("nfs-cp"));
   }
 
   /** Takes one round. */
   async measure(): Promise<CopyFigures> {
-    const url = `nfs://127.0.0.1:${this.port}`;
-    const libraryUrl = `${url}/?proto=rdma`;
     const figures = await runForJson<FilesFigures>(
-      pinned("client", ...deno("tests/bench/files_client.ts", libraryUrl, "big", String(FILE_BYTES))),
+      pinned(
+        "client",
+        ...deno("tests/bench/files_client.ts", `${this.cached.url}/?proto=rdma`, "big", String(FILE_BYTES)),
+      ),
     );
+    const { url, port } = this.inMemory;
     const copy: CopyFigures = {
       ...figures,
       weftCopyIn: await this.#copy(this.#local, deno("main.ts", "cp", `${url}/big`, this.#local)),
@@ -68,7 +95,7 @@ export class Files implements AsyncDisposable {
     };
     if (this.nfsCopy !== undefined) {
       // libnfs mounts what stands before the last slash, which may not be empty
-      const file = (name: string) => `nfs://127.0.0.1//${name}?version=3&nfsport=${this.port}&mountport=${this.port}`;
+      const file = (name: string) => `nfs://127.0.0.1//${name}?version=3&nfsport=${port}&mountport=${port}`;
       copy.nfsCopyIn = await this.#copy(this.#local, [this.nfsCopy, file("big"), this.#local]);
       copy.nfsCopyOut = await this.#copy(this.#copied, [this.nfsCopy, this.#local, file("copy")]);
     }
@@ -76,11 +103,11 @@ export class Files implements AsyncDisposable {
   }
 
   get #local(): string {
-    return `${this.directory}/local`;
+    return `${this.inMemory.directory}/local`;
   }
 
   get #copied(): string {
-    return `${this.directory}/export/copy`;
+    return `${this.inMemory.directory}/export/copy`;
   }
 
   /** Seconds that a copying program takes from its start to its end, its target not there before. */
@@ -101,8 +128,7 @@ export class Files implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.server.kill("SIGINT");
-    await this.server.status;
-    await Deno.remove(this.directory, { recursive: true });
+    await this.cached[Symbol.asyncDispose]();
+    await this.inMemory[Symbol.asyncDispose]();
   }
 }

@@ -116,6 +116,7 @@ function makeRows(rounds: readonly Round[]): Row[] {
       against: { name: "RDMA Read", value: verbs.read },
       target: { atLeast: 0.5 },
     },
+    { name: "NFS WRITE and its COMMIT to the disk", unit: "GB/s", ours: files.writeAndCommit },
   );
   const copies = (name: string, ours: number, theirs: (number | undefined)[]): Row => {
     const known = theirs.filter((value) => value !== undefined);
