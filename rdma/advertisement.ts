@@ -1,5 +1,5 @@
 /**
- * Advertisements: how one end tells the other where memory of its own is, that it may read or write (RFC 5040 §1.2, "Advertise").
+ * Advertisements: how one end tells the other where memory of its own is, that it may read or write (RFC 5040 §2, "Advertise").
  *
  * @module
  */

@@ -55,7 +55,7 @@ export function accessWord(access: number, { zeroBased = false }: AddressingOpti
   return access | (zeroBased ? MemoryFlag.ZeroBased : 0);
 }
 
-/** A stretch of memory that work requests and, as far as `access` goes, peers may use (RFC 5040 §1.2, "STag"). */
+/** A stretch of memory that work requests and, as far as `access` goes, peers may use (RFC 5040 §2, "STag"). */
 export class MemoryRegion implements Disposable, LocalMemory {
   /** Steering tag: what a peer needs to know, together with `address`. */
   readonly stag: number;
