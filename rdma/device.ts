@@ -3,7 +3,15 @@
  *
  * @module
  */
-import { CONGESTIONS, COUNTERS, EntryKind, PeerToPeer, SETTINGS_WORDS, SettingsFlag } from "./_ffi/layout.ts";
+import {
+  CONGESTIONS,
+  COUNTERS,
+  EntryKind,
+  LIMITS_WORDS,
+  PeerToPeer,
+  SETTINGS_WORDS,
+  SettingsFlag,
+} from "./_ffi/layout.ts";
 import { type Native, openLibrary } from "./_ffi/library.ts";
 import { CompletionQueue, type CompletionQueueOptions } from "./completion_queue.ts";
 import { type Connection, readFacts } from "./connection.ts";
@@ -284,9 +292,9 @@ export class Device implements AsyncDisposable {
     const { native, handle, out } = this.usable();
     const hostname = options.hostname ?? "127.0.0.1";
     const host = new TextEncoder().encode(hostname === "localhost" ? "127.0.0.1" : hostname);
-    const timeoutMs = checkTimeout(options.requestTimeoutMs);
+    const limits = encodeLimits(options);
     const tag = this.reserve();
-    const status = native.weft_listen(handle, host, host.byteLength, options.port, tag, timeoutMs, out);
+    const status = native.weft_listen(handle, host, host.byteLength, options.port, tag, limits, out);
     if (status < 0) {
       this.unreserve(tag);
       throw listenError(status, native.weft_last_errno(), `${hostname}:${options.port}`);
@@ -427,6 +435,21 @@ function checkTimeout(timeoutMs: number | undefined): number {
     throw new RangeError("a time-out is a positive number of milliseconds");
   }
   return Math.ceil(timeoutMs);
+}
+
+/** A listener's limits as the engine has them. */
+function encodeLimits({ requestTimeoutMs, startingMax, protectionErrors }: ListenOptions): Uint32Array<ArrayBuffer> {
+  for (const count of [startingMax, protectionErrors?.max]) {
+    if (count !== undefined && !(Number.isInteger(count) && count > 0 && count <= 0xffff_ffff)) {
+      throw new RangeError("a limit is a positive number");
+    }
+  }
+  const words = new Uint32Array(LIMITS_WORDS);
+  words[0] = checkTimeout(requestTimeoutMs);
+  words[1] = startingMax ?? 0;
+  words[2] = protectionErrors?.max ?? 0;
+  words[3] = checkTimeout(protectionErrors?.periodMs);
+  return words;
 }
 
 function checkPort(port: number): void {

@@ -18,6 +18,14 @@ export interface ListenOptions {
   port: number;
   /** How long a peer that connects may take to say what it wants, milliseconds; the default is 10 seconds. */
   requestTimeoutMs?: number;
+  /** How many peers may be at that at once; who comes then takes the place of the one that has been at it for the longest time. The default is 1024. */
+  startingMax?: number;
+  /**
+   * Keeps addresses away whose peers try what they may not, such as guessing steering tags (RFC 5042 §6.1.1): after `max` refused accesses to memory, each of which
+   * has cost a connection, more connections of the address are closed at once until `periodMs` after the first of them. An IPv6 address stands for its
+   * /64. The default: nobody is kept away.
+   */
+  protectionErrors?: { max: number; periodMs: number };
   /** A peer asks for an iWARP connection: accept or reject it, now or later. Without this they are rejected. */
   onRequest?: (request: ConnectionRequest) => void;
   /** A peer opened a plain TCP connection. Without this they are closed. */

@@ -54,6 +54,8 @@ export const WorkFlag = { Signalled: 1, Invalidate: 2, Solicited: 4, Fence: 8, I
  * connect and for the MPA reply in milliseconds.
  */
 export const SETTINGS_WORDS = 14;
+/** Words of a listener's limits: time for requests, peers at start-up at once, refused accesses to memory, time for which those count; times in milliseconds. */
+export const LIMITS_WORDS = 4;
 /** Flags of connection settings. */
 export const SettingsFlag = { SolicitedOnly: 1, Markers: 2 } as const;
 /** The word of settings for peer-to-peer mode, by the ready-to-receive message. */
@@ -84,6 +86,9 @@ export const COUNTERS = [
   "terminatesReceived",
   "protectionErrors",
   "startupFailures",
+  "startupsDisplaced",
+  "connectionsRefused",
+  "panics",
   "regions",
   "liveConnections",
 ] as const;

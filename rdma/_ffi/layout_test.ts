@@ -22,6 +22,7 @@ Deno.test("layout: constants are those of the engine", async () => {
   assertEquals(Number(constant(abi, "SGE_WORDS")), layout.SGE_WORDS);
   assertEquals(Number(constant(abi, "SGES_MAX")), layout.SGES_MAX);
   assertEquals(Number(constant(abi, "SETTINGS_WORDS")), layout.SETTINGS_WORDS);
+  assertEquals(Number(constant(abi, "LIMITS_WORDS")), layout.LIMITS_WORDS);
   const sum = constant(abi, "FACTS_BYTES").split("+").reduce((total, term) => total + Number(term), 0);
   assertEquals(sum, layout.FACTS_BYTES);
   assertEquals(Number(constant(ring, "ENTRY_WORDS")), layout.RING_ENTRY_WORDS);

@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 6;
+export const ABI_VERSION = 7;
 
 /** Symbols of the engine. */
 export const symbols = {
@@ -55,7 +55,7 @@ export const symbols = {
       "u32", /* host bytes */
       "u32", /* port */
       "u32", /* tag */
-      "u32", /* time for requests, ms */
+      "buffer", /* limits u32[LIMITS_WORDS] */
       "buffer", /* out f64[2] */
     ],
     result: "i32",

@@ -18,10 +18,12 @@ import {
   Access,
   Device,
   type Listener,
+  type ListenOptions,
   type MemoryRegion,
   type ProtectionDomain,
   type QueuePair,
   type RdmaError,
+  type SharedReceiveQueue,
   type StartupOptions,
   type WorkCompletion,
 } from "../../../rdma/mod.ts";
@@ -44,12 +46,17 @@ export interface Victim {
 export interface AcceptOptions extends Partial<StartupOptions> {
   /** How many receives to post. */
   receives?: number;
+  /** Where receives come from instead. */
+  shared?: SharedReceiveQueue;
 }
 
 /** A test on a scene: when it is through, the canary must be well, and nothing may be left over. */
-export function onScene(test: (scene: Scene) => Promise<void>): () => Promise<void> {
+export function onScene(
+  test: (scene: Scene) => Promise<void>,
+  listen: Partial<ListenOptions> = {},
+): () => Promise<void> {
   return async () => {
-    const scene = await Scene.open();
+    const scene = await Scene.open(listen);
     try {
       await test(scene);
       await scene.verify();
@@ -89,11 +96,12 @@ export class Scene {
   #canary: Canary | undefined;
   #before: { descriptors: number; regions: number; connections: number } | undefined;
 
-  private constructor() {
+  private constructor(listen: Partial<ListenOptions>) {
     this.listener = this.device.listen({
       port: 0,
+      ...listen,
       onRequest: (request) => {
-        const { receives = 0, ...options } = this.#accept;
+        const { receives = 0, shared, ...options } = this.#accept;
         const onReady = (qp: QueuePair) => {
           const received: WorkCompletion[] = [];
           const inbox = Array.from({ length: receives }, () => guarded(this.pd, RECEIVE_BYTES));
@@ -103,7 +111,7 @@ export class Scene {
           if (take === undefined) this.#victims.push(victim);
           else take(victim);
         };
-        void request.accept({ pd: this.pd, crc: false, ...options, onReady });
+        void request.accept({ pd: this.pd, crc: false, ...options, receives: shared, onReady });
       },
       onStream: (stream) => {
         this.streams++;
@@ -119,8 +127,8 @@ export class Scene {
   }
 
   /** Sets everything up; the canary sings from now on. */
-  static async open(): Promise<Scene> {
-    const scene = new Scene();
+  static async open(listen: Partial<ListenOptions> = {}): Promise<Scene> {
+    const scene = new Scene(listen);
     scene.#canary = await Canary.start(scene);
     const { regions, liveConnections } = scene.device.counters();
     scene.#before = { descriptors: openDescriptors(), regions, connections: liveConnections };

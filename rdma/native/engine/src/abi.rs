@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use weft_proto::{AtomicOperation, AtomicRequest, Rtr, StartupOptions};
 
-use crate::conn::{Conn, Options, POSTED_MAX, REQUEST_TIMEOUT};
+use crate::admission::Limits;
+use crate::conn::{Conn, Options, POSTED_MAX};
 use crate::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
 use crate::listener::{Listener, CONNECTIONS_MAX};
 use crate::memory::{Grant, Region, REREGISTER};
@@ -21,7 +22,7 @@ use crate::status::Status;
 use crate::work::{Operation, ReceiveWork, SendWork, Sge, Sges};
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -34,6 +35,8 @@ pub const SGES_MAX: usize = 1024;
 pub const MESSAGE_BYTES_MAX: u64 = u32::MAX as u64;
 /// Words of connection settings.
 pub const SETTINGS_WORDS: usize = 14;
+/// Words of a listener's limits.
+pub const LIMITS_WORDS: usize = 4;
 /// Bytes that `weft_facts` writes.
 pub const FACTS_BYTES: usize = 32 + 64 + 64 + 512 + 16;
 
@@ -274,11 +277,11 @@ fn host_text(bytes: &[u8]) -> Result<String, Status> {
     Ok(text.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
-/// Listens on an address given as text (an IP address). `timeout_ms`: what a peer that connects has to say what it wants (0: the
-/// usual). `out`: handle, port. `Status::System` tells more in `weft_last_errno`.
+/// Listens on an address given as text (an IP address), with the limits that `Limits::from_words` takes. `out`: handle, port. `Status::System` tells more in
+/// `weft_last_errno`.
 ///
 /// # Safety
-/// `host` has `host_length` bytes; `out` room for 2 values.
+/// `host` has `host_length` bytes, `limits` `LIMITS_WORDS` words; `out` room for 2 values.
 #[no_mangle]
 pub unsafe extern "C" fn weft_listen(
     handle: f64,
@@ -286,21 +289,18 @@ pub unsafe extern "C" fn weft_listen(
     host_length: u32,
     port: u32,
     tag: u32,
-    timeout_ms: u32,
+    limits: *const u32,
     out: *mut f64,
 ) -> i32 {
     boundary!({
         let device = device(handle)?;
-        let timeout = match timeout_ms {
-            0 => REQUEST_TIMEOUT,
-            _ => Duration::from_millis(u64::from(timeout_ms)),
-        };
-        // SAFETY: the caller vouches for `host`.
-        let host = host_text(unsafe { input(host, host_length as usize) }?)?;
+        // SAFETY: the caller vouches for `limits` and `host`.
+        let (words, host) = unsafe { (input(limits, LIMITS_WORDS)?, host_text(input(host, host_length as usize)?)?) };
+        let limits = Limits::from_words(words).ok_or(Status::Invalid)?;
         let ip = host.parse().map_err(|_| Status::Invalid)?;
         let address = SocketAddr::new(ip, u16::try_from(port).map_err(|_| Status::Invalid)?);
         let mut failure = 0;
-        let listener = LISTENERS.try_insert_with(|new| match Listener::new(new, &device, &address, tag, timeout) {
+        let listener = LISTENERS.try_insert_with(|new| match Listener::new(new, &device, &address, tag, limits) {
             Ok(listener) => Some(listener),
             Err(code) => {
                 failure = code;

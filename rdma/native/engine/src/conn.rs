@@ -17,6 +17,7 @@ use weft_proto::{
     Terminate, TerminateCode, FRAME_HEADER_LEN, UNTAGGED_HEADER_LEN,
 };
 
+use crate::admission::Admission;
 use crate::device::Device;
 use crate::lock;
 use crate::memory::Through;
@@ -41,8 +42,6 @@ pub const POSTED_MAX: usize = 16 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer may take to answer an MPA request.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a peer that connected may take to say what it wants.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer may take to close its side once we have closed ours.
 const ENDING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a graceful close may take to send what is queued while the peer takes nothing.
@@ -147,6 +146,8 @@ struct Inner {
     /// JavaScript knows of it and is owed a Closed entry.
     announced: bool,
     listener: u32,
+    /// Of the listener, which is told what the peer tries.
+    admission: Option<Arc<Admission>>,
     cause: Status,
     detail: u32,
     finished_sending: bool,
@@ -170,6 +171,8 @@ pub struct Conn {
     pub device: Arc<Device>,
     tag: AtomicU32,
     stream: AtomicBool,
+    /// Accepted, and the peer has not said yet what it wants.
+    starting: AtomicBool,
     ready: AtomicU32,
     inner: Mutex<Inner>,
 }
@@ -207,6 +210,15 @@ fn connect_status(code: i32) -> Status {
     }
 }
 
+impl Inner {
+    /// The peer was refused memory.
+    fn offended(&self) {
+        if let (Some(admission), Some(remote)) = (&self.admission, self.facts.remote) {
+            admission.offended(remote.ip(), Instant::now());
+        }
+    }
+}
+
 impl Drop for Conn {
     fn drop(&mut self) {
         self.device.alive.fetch_sub(1, Ordering::SeqCst);
@@ -228,6 +240,7 @@ impl Conn {
             held: false,
             announced: false,
             listener: 0,
+            admission: None,
             cause: Status::Ok,
             detail: 0,
             finished_sending: false,
@@ -244,6 +257,7 @@ impl Conn {
             device: Arc::clone(device),
             tag: AtomicU32::new(tag),
             stream: AtomicBool::new(false),
+            starting: AtomicBool::new(false),
             ready: AtomicU32::new(0),
             inner: Mutex::new(inner),
         })
@@ -303,7 +317,7 @@ impl Conn {
         fd: OwnedFd,
         remote: SocketAddr,
         listener: u32,
-        timeout: Duration,
+        admission: &Arc<Admission>,
     ) -> Arc<Self> {
         let local = socket::local_address(&fd).ok();
         socket::tune(&fd, local.is_some_and(|local| is_local(&local, &remote)));
@@ -312,7 +326,9 @@ impl Conn {
         inner.facts.local = local;
         inner.facts.remote = Some(remote);
         inner.listener = listener;
-        inner.deadline = Some(Instant::now() + timeout);
+        inner.deadline = Some(Instant::now() + admission.limits.request_timeout);
+        inner.admission = Some(Arc::clone(admission));
+        conn.starting.store(true, Ordering::SeqCst);
         drop(inner);
         device.watch_deadline(&conn);
         conn
@@ -321,6 +337,11 @@ impl Conn {
     /// Puts the socket into the device's epoll set. Separate from `accepted`, because an event may come at once and must find the handle.
     pub fn watch(self: &Arc<Self>) -> bool {
         self.with(|conn, inner| inner.fd.as_ref().is_some_and(|fd| conn.device.watch(fd, conn.handle).is_ok()))
+    }
+
+    /// Whether it was accepted, and its peer has not said yet what it wants.
+    pub fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::SeqCst)
     }
 
     /// JavaScript's number for the connection.
@@ -380,12 +401,14 @@ impl Conn {
         if let Some(fd) = &inner.fd {
             socket::reset_on_close(fd);
         }
+        self.device.counters.panics.add(1);
         inner.cause = Status::Panic;
         self.finish(&mut inner);
     }
 
     fn turn(self: &Arc<Self>, inner: &mut Inner, ready: u32) -> bool {
         let mut moved = false;
+        fault!(Turn, self.handle);
         inner.peer_ending |= ready & ENDING != 0;
         // Phases follow one another within a turn: an edge is reported once.
         loop {
@@ -498,6 +521,9 @@ impl Conn {
                 }
                 ReceiveEnd::End { within } => self.peer_ended(inner, within),
                 ReceiveEnd::Violation(code, terminate) => {
+                    if code.is_protection() {
+                        inner.offended();
+                    }
                     self.device.counters.terminates_sent.add(1);
                     self.fail(inner, Status::PeerViolation, pack(code), Some(&terminate));
                 }
@@ -531,6 +557,7 @@ impl Conn {
             return false;
         }
         let before = inner.tx.bytes_sent();
+        fault!(Send, self.handle);
         let outcome = inner.tx.drive(fd, &self.device.memory, &self.device.counters);
         let moved = inner.tx.retire(&self.device.ring, self.tag());
         if matches!(inner.phase, Phase::Draining) && inner.tx.bytes_sent() != before {

@@ -65,4 +65,10 @@ counters! {
     protection_errors,
     /// Connections that never became one: no MPA, bad frames, time-outs.
     startup_failures,
+    /// Connections that were given up at start-up, to make room for those that came later.
+    startups_displaced,
+    /// Connections that were not taken: there were too many, or their address's peers had been refused memory too often.
+    connections_refused,
+    /// Panics that were caught; each ended its connection.
+    panics,
 }

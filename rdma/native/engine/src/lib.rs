@@ -6,10 +6,21 @@
 //! RFC 5040, 5041, 5044 and 6581 live in `weft-proto`; this crate adds memory, sockets and threads.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+/// A place where tests of this crate inject a panic (`faults.rs`); elsewhere it is nothing at all.
+macro_rules! fault {
+    ($point:ident, $handle:expr) => {
+        #[cfg(test)]
+        crate::faults::trip(crate::faults::Point::$point, $handle);
+    };
+}
+
 pub mod abi;
+pub mod admission;
 pub mod conn;
 pub mod counters;
 pub mod device;
+#[cfg(test)]
+mod faults;
 pub mod listener;
 pub mod memory;
 pub mod registry;

@@ -2,8 +2,9 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::Instant;
 
+use crate::admission::{Admission, Limits};
 use crate::conn::Conn;
 use crate::device::{Device, CONNS};
 use crate::lock;
@@ -22,8 +23,8 @@ pub struct Listener {
     pub handle: u64,
     device: Arc<Device>,
     tag: u32,
-    /// How long a peer that connects may take to say what it wants.
-    timeout: Duration,
+    /// Whom it lets in.
+    admission: Arc<Admission>,
     fd: Mutex<Option<OwnedFd>>,
     /// Where it listens.
     pub address: SocketAddr,
@@ -36,12 +37,13 @@ impl Listener {
         device: &Arc<Device>,
         address: &SocketAddr,
         tag: u32,
-        timeout: Duration,
+        limits: Limits,
     ) -> Result<Arc<Self>, i32> {
         let code = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         let fd = socket::listen(address, 1024).map_err(code)?;
         let address = socket::local_address(&fd).map_err(code)?;
-        Ok(Arc::new(Self { handle, device: Arc::clone(device), tag, timeout, fd: Mutex::new(Some(fd)), address }))
+        let admission = Arc::new(Admission::new(limits));
+        Ok(Arc::new(Self { handle, device: Arc::clone(device), tag, admission, fd: Mutex::new(Some(fd)), address }))
     }
 
     /// Whether it belongs to `device`.
@@ -70,16 +72,31 @@ impl Listener {
                 }
                 return;
             };
-            if self.device.connections() >= CONNECTIONS_MAX || socket::is_among_last(&fd, DESCRIPTORS_RESERVED) {
-                self.device.counters.startup_failures.add(1);
+            fault!(Accept, self.handle);
+            if self.device.connections() >= CONNECTIONS_MAX
+                || socket::is_among_last(&fd, DESCRIPTORS_RESERVED)
+                || self.admission.is_barred(remote.ip(), Instant::now())
+            {
+                self.device.counters.connections_refused.add(1);
                 continue; // closed by dropping it
             }
             let conn =
-                CONNS.insert_with(|handle| Conn::accepted(handle, &self.device, fd, remote, self.tag, self.timeout));
+                CONNS.insert_with(|handle| Conn::accepted(handle, &self.device, fd, remote, self.tag, &self.admission));
             if let Some(conn) = conn {
+                self.make_room(conn.handle);
                 if !conn.watch() {
                     CONNS.remove(conn.handle);
                 }
+            }
+        }
+    }
+
+    /// Gives the connection up that has been at start-up for the longest time, where there are too many with the new one.
+    fn make_room(&self, new: u64) {
+        let is_starting = |handle| CONNS.get(handle).is_some_and(|conn| conn.is_starting());
+        if let Some(oldest) = self.admission.begin(new, is_starting).and_then(|oldest| CONNS.get(oldest)) {
+            if oldest.displace() {
+                self.device.counters.startups_displaced.add(1);
             }
         }
     }

@@ -233,13 +233,24 @@ type Table = HashMap<u32, Arc<Region>, BuildHasherDefault<StagHasher>>;
 pub type LargeWritable = Arc<AtomicU32>;
 
 /// All regions of a device.
-#[derive(Default)]
 pub struct MemoryTable {
     table: RwLock<Table>,
     large: Mutex<HashMap<u32, LargeWritable>>,
+    limit: usize,
+}
+
+impl Default for MemoryTable {
+    fn default() -> Self {
+        Self::with_limit(REGIONS_MAX)
+    }
 }
 
 impl MemoryTable {
+    /// A table for up to `limit` regions and windows.
+    pub fn with_limit(limit: usize) -> Self {
+        Self { table: RwLock::default(), large: Mutex::default(), limit }
+    }
+
     /// The counter of large remotely writable regions of a domain.
     pub fn large_writable(&self, pd: u32) -> LargeWritable {
         Arc::clone(lock(&self.large).entry(pd).or_default())
@@ -247,7 +258,7 @@ impl MemoryTable {
 
     fn insert(&self, make: impl FnOnce(u32) -> Region) -> Result<Arc<Region>, Status> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if table.len() >= REGIONS_MAX {
+        if table.len() >= self.limit {
             return Err(Status::Exhausted);
         }
         let stag = loop {
@@ -511,6 +522,30 @@ mod tests {
         assert!(t.bind(r.stag, 65536, 1, to(0)).is_err() && t.bind(w.stag, 0, 1, to(0)).is_err());
         t.invalidate(r.stag).unwrap();
         assert_eq!(refuse(7, w.stag, w.base, 1, REMOTE_READ), Some(AccessError::InvalidStag));
+    }
+
+    #[test]
+    fn a_full_table_takes_nothing_more_and_serves_what_it_has() {
+        let table = MemoryTable::with_limit(3);
+        let both = to(REMOTE_READ | REMOTE_WRITE);
+        let regions: Vec<_> = (0..2).map(|_| table.allocate(7, LARGE, both).unwrap()).collect();
+        let window = table.bind(regions[0].stag, 0, LARGE, both).unwrap();
+        let large = table.large_writable(7);
+        for _ in 0..2 {
+            let refused = [
+                table.allocate(7, LARGE, both).err(),
+                table.register(7, regions[0].address, LARGE, both).err(),
+                table.bind(regions[0].stag, 0, LARGE, both).err(),
+                table.reregister(regions[0].stag, 0, LARGE, both).err(),
+            ];
+            assert_eq!(refused, [Some(Status::Exhausted); 4]);
+            assert_eq!((table.len(), large.load(Ordering::SeqCst)), (3, 3));
+            for region in regions.iter().chain([&window]) {
+                assert!(table.pin_remote(via(7), region.stag, region.base, LARGE, REMOTE_WRITE).is_ok());
+            }
+        }
+        table.invalidate(window.stag).unwrap();
+        assert!(table.allocate(7, LARGE, both).is_ok() && table.allocate(7, LARGE, both).is_err());
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Conn {
     /// Whether its deadline is still ahead; ends it where the deadline has passed.
     pub fn check_deadline(self: &Arc<Self>, now: Instant) -> bool {
         self.with(|conn, inner| {
+            fault!(Deadline, conn.handle);
             match inner.deadline {
                 None => return false,
                 Some(deadline) if now < deadline => return !matches!(inner.phase, Phase::Closed),
@@ -60,6 +61,17 @@ impl Conn {
     pub(super) fn is_still_sending(&self, inner: &Inner, now: Instant) -> bool {
         let orderly = matches!(inner.phase, Phase::Ending) && inner.finished_sending && inner.cause == Status::Ok;
         orderly && now < inner.patience && inner.fd.as_ref().is_some_and(socket::has_unsent)
+    }
+
+    /// Gives it up if its peer has not said yet what it wants; whether that is so.
+    pub fn displace(self: &Arc<Self>) -> bool {
+        self.with(|conn, inner| {
+            let starting = matches!(inner.phase, Phase::Peeking | Phase::AwaitRequest(_));
+            if starting {
+                conn.finish(inner);
+            }
+            starting
+        })
     }
 
     /// Takes no more work, and ends once what was posted has been done.
@@ -172,16 +184,24 @@ impl Conn {
         self.finish(inner);
     }
 
-    /// Flushes everything, tells JavaScript, and gives the socket back.
+    /// Flushes everything, tells JavaScript, and gives the socket back. Whatever state the connection is in, JavaScript hears of its end.
     pub(super) fn finish(&self, inner: &mut Inner) {
         if matches!(inner.phase, Phase::Closed) {
             return;
         }
         inner.phase = Phase::Closed;
         inner.fd = None;
+        self.starting.store(false, Ordering::SeqCst);
         let (ring, tag) = (&self.device.ring, self.tag());
-        inner.tx.flush(ring, tag);
-        inner.rx.flush(ring, tag);
+        let (tx, rx) = (&mut inner.tx, &mut inner.rx);
+        let flushed = catch_unwind(AssertUnwindSafe(|| {
+            fault!(Flush, self.handle);
+            tx.flush(ring, tag);
+            rx.flush(ring, tag);
+        }));
+        if flushed.is_err() {
+            inner.cause = Status::Panic;
+        }
         if inner.announced {
             let (status, detail) = (inner.cause, inner.detail);
             ring.push(Entry { tag, kind: EntryKind::Closed, status, slot: 0, bytes: 0, detail, aux: self.handle });

@@ -86,6 +86,7 @@ impl Conn {
     /// Reads one MPA frame, and not a byte more.
     pub(super) fn turn_startup(self: &Arc<Self>, inner: &mut Inner) -> bool {
         self.flush_out(inner);
+        fault!(Startup, self.handle);
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
         loop {
             let (kind, buffer) = match &mut inner.phase {
@@ -276,6 +277,7 @@ impl Conn {
     }
 
     pub(super) fn announce_to_listener(&self, inner: &mut Inner, kind: EntryKind) {
+        self.starting.store(false, Ordering::SeqCst);
         let entry =
             Entry { tag: inner.listener, kind, status: Status::Ok, slot: 0, bytes: 0, detail: 0, aux: self.handle };
         self.device.ring.push(entry);

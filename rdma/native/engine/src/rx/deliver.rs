@@ -120,6 +120,7 @@ impl Rx {
         let length = ATOMIC_OPERAND_LEN as u64;
         let pin = context.memory.pin_remote(self.through, request.stag, request.to, length, REMOTE_ATOMIC);
         let pin = self.check(context, pin, read_error)?;
+        fault!(Atomic, self.through.connection);
         let pointer = pin.at(request.to, length).ok_or(TerminateCode::RDMAP_PROTECTION_BASE_OR_BOUNDS)?;
         let pointer = pointer.cast::<u64>();
         if !pointer.is_aligned() || !request.to.is_multiple_of(length) {

@@ -85,6 +85,7 @@ impl Rx {
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
         let mut pins = Pins::default();
         let count = self.resolve(context, available, &mut vectors, &mut pins)?;
+        fault!(Place, self.through.connection);
         let mut copied = 0;
         for vector in vectors.iter().take(count) {
             let n = vector.iov_len.min(available - copied);
@@ -129,6 +130,7 @@ impl Rx {
         let mut pins = Pins::default();
         let places = vectors.get_mut(..VECTORS_MAX).unwrap_or(&mut []);
         let mut count = self.resolve(context, remaining, places, &mut pins)?;
+        fault!(Place, self.through.connection);
         let direct: usize = vectors.iter().take(count).map(|v| v.iov_len).sum();
         let bulk = self.bulk(context.tx);
         let Some(current) = &mut self.current else { return Ok(()) };

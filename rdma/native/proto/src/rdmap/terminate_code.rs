@@ -111,6 +111,11 @@ impl TerminateCode {
         self.known().is_some() || (self.layer, self.etype) == (0, 0)
     }
 
+    /// Whether it says that memory was refused: the tagged offset, bounds, access or association of a STag, or the STag itself.
+    pub fn is_protection(self) -> bool {
+        matches!((self.layer, self.etype), (0 | 1, 1)) || self == Self::RDMAP_OPERATION_CANNOT_INVALIDATE
+    }
+
     /// The error's name here, such as `DDP_TAGGED_INVALID_STAG`; `None` for one that the RFCs don't define.
     pub fn name(self) -> Option<&'static str> {
         self.known().map(|(name, _)| name)
@@ -146,6 +151,14 @@ mod tests {
         let names: HashSet<_> = TerminateCode::ALL.iter().map(|code| code.name().unwrap()).collect();
         assert_eq!(codes.len(), TerminateCode::ALL.len());
         assert_eq!(names.len(), TerminateCode::ALL.len());
+    }
+
+    #[test]
+    fn what_refuses_memory_says_so() {
+        let protection = TerminateCode::ALL.iter().filter(|code| code.is_protection()).filter_map(|code| code.name());
+        let (stags, other): (Vec<_>, Vec<_>) =
+            protection.partition(|name| name.starts_with("RDMAP_PROTECTION_") || name.starts_with("DDP_TAGGED_"));
+        assert_eq!((stags.len(), other), (12, vec!["RDMAP_OPERATION_CANNOT_INVALIDATE"]));
     }
 
     #[test]
