@@ -145,7 +145,8 @@ Deno.test("device: one wake-up for many completions", async () => {
   for (let i = 0; i < COUNT; i++) client.qp.postSend({ opcode: "send", local: whole(source) });
   await until(() => received === COUNT);
   const { wakeups, fpdusReceived, receiveCalls } = since(server.device, before);
-  assertEquals(fpdusReceived, COUNT);
+  // a peer that keeps silent for a while is nudged, by up to three empty Writes
+  assert(fpdusReceived >= COUNT && fpdusReceived <= COUNT + 3, `${fpdusReceived} FPDUs`);
   assert(wakeups <= COUNT / 10, `${wakeups} wake-ups for ${COUNT} completions`);
   assert(receiveCalls <= COUNT / 10, `${receiveCalls} calls for ${COUNT} small messages`);
 });
