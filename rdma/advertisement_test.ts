@@ -36,7 +36,7 @@ Deno.test("advertisement: a peer reaches what was advertised, parts of it, and a
 Deno.test("sge: elements of windows", async () => {
   await using pair = await connectPair();
   const { pd } = pair.client;
-  const window = pd.allocate(100).bind(10, 50, Access.LocalOnly);
+  const window = pd.allocate(100).bind({ offset: 10, length: 50, access: Access.LocalOnly });
   assertEquals(window.sge(), { region: window, offset: 0, length: 50 });
   assertEquals(window.sge(20), { region: window, offset: 20, length: 30 });
   assertEquals(window.sge(20, 5), { region: window, offset: 20, length: 5 });

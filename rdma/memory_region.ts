@@ -37,11 +37,17 @@ export interface AddressingOptions {
   zeroBased?: boolean;
 }
 
-/** What a region is to be registered anew for. */
+/** On which connections memory is open to peers. */
+export interface AssociationOptions {
+  /** The only connection on which a peer may use it; the default is every one of the domain. */
+  connection?: { readonly handle: number };
+}
+
+/** What a region is to be registered anew for, or a window bound for. */
 export interface Registration extends AddressingOptions {
   /** {@linkcode Access} flags. */
   access: number;
-  /** First byte, relative to the memory that was registered or allocated at first; 0 by default. */
+  /** First byte; 0 by default. It is relative to the region, or where that is registered anew, to the memory that it had at first. */
   offset?: number;
   /** Length in bytes; the default is the rest. */
   length?: number;
@@ -112,21 +118,12 @@ export class MemoryRegion implements Disposable, LocalMemory {
   /**
    * A separately revocable STag on a part of the region, as a type 2 memory window would be.
    *
-   * @param offset first byte, relative to the region
-   * @param lengthBytes length of the part
-   * @param access {@linkcode Access} flags of the window
-   * @param connection the only connection on which a peer may use it; the default is every one of the domain
-   * @param options how it is addressed
+   * @throws {RdmaError} `Invalid` for a part that is not within the region
    */
-  bind(
-    offset: number,
-    lengthBytes: number,
-    access: number,
-    connection?: { readonly handle: number },
-    options?: AddressingOptions,
-  ): MemoryWindow {
+  bind({ connection, ...part }: Registration & AssociationOptions): MemoryWindow {
     const window = new MemoryWindow(this.pd);
-    window.bind(this, { offset, length: lengthBytes, access, ...options }, { connection, active: true });
+    const { offset = 0, length = this.byteLength - offset } = part;
+    window.bind(this, { ...part, offset, length }, { connection, active: true });
     return window;
   }
 
@@ -246,7 +243,7 @@ export class MemoryWindow implements Disposable, LocalMemory {
   bind(
     region: MemoryRegion,
     { offset, length, access, zeroBased }: AddressingOptions & { offset: number; length: number; access: number },
-    { connection, active }: { connection?: { readonly handle: number }; active: boolean },
+    { connection, active }: AssociationOptions & { active: boolean },
   ): { old: number; undo(): void } {
     if (!region.live) throw new TypeError("the region is deregistered");
     if (region.pd !== this.pd) throw new TypeError("the region is of another protection domain");

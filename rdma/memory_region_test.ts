@@ -22,7 +22,7 @@ Deno.test("memory region: what is allocated is zeroed, aligned, and gone with it
   region.deregister();
   region.deregister();
   assertEquals([region.bytes.byteLength, view.byteLength, region.live], [0, 0, false]);
-  assertThrows(() => region.bind(0, 1, 0), TypeError);
+  assertThrows(() => region.bind({ length: 1, access: 0 }), TypeError);
   for (const length of [0, -1, 1.5, NaN, 2 ** 53]) assertThrows(() => pd.allocate(length), RangeError);
   assertThrows(() => pd.allocate(2 ** 50), RdmaError);
 });
@@ -87,13 +87,16 @@ Deno.test("memory region: windows end with their region, and are all accounted f
   await using device = Device.open();
   const pd = device.allocateProtectionDomain();
   const region = pd.allocate(1 << 20);
-  const windows = Array.from({ length: 100 }, (_, i) => region.bind(i * 4096, 4096, Access.RemoteWrite));
+  const windows = Array.from(
+    { length: 100 },
+    (_, i) => region.bind({ offset: i * 4096, length: 4096, access: Access.RemoteWrite }),
+  );
   assertEquals(device.counters().regions, 101);
   windows[0].revoke();
   windows[0].revoke();
   assertEquals(device.counters().regions, 100);
   for (const [offset, length] of [[0, (1 << 20) + 1], [1 << 20, 1], [-1, 1], [0.5, 1]]) {
-    assertThrows(() => region.bind(offset, length, Access.RemoteRead), RdmaError);
+    assertThrows(() => region.bind({ offset, length, access: Access.RemoteRead }), RdmaError);
   }
   region.deregister();
   assertEquals(device.counters().regions, 0);
@@ -125,7 +128,7 @@ for (const kind of ["region", "window"] as const) {
         const { client, server } = pair;
         const size = 1 << 20;
         const memory = guarded(server.pd, size, Access.RemoteWrite);
-        const window = memory.region.bind(0, size, Access.RemoteWrite);
+        const window = memory.region.bind({ length: size, access: Access.RemoteWrite });
         const target = kind === "region" ? memory.region : window;
         const source = client.pd.allocate(size);
         source.bytes.fill(0xff);
@@ -195,7 +198,7 @@ Deno.test("memory region: a window for one connection is of no use on another", 
   const { client, server } = pair;
   const requests = await client.device.connect({ hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd });
   const region = server.pd.allocate(4096);
-  const window = region.bind(0, 4096, Access.RemoteWrite, server.qp);
+  const window = region.bind({ length: 4096, access: Access.RemoteWrite, connection: server.qp });
   const source = client.pd.allocate(64);
   fill(source.bytes, 1);
   await requests.write(whole(source), window);

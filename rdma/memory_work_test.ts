@@ -55,7 +55,7 @@ Deno.test("Read with local invalidate: the sink's STag ends with the Read, and n
   const source = server.pd.allocate(100_000, Access.RemoteRead);
   fill(source.bytes, 9);
   const memory = client.pd.allocate(100_000);
-  const window = memory.bind(0, 100_000, Access.RemoteWrite);
+  const window = memory.bind({ length: 100_000, access: Access.RemoteWrite });
   const regions = client.device.counters().regions;
   await client.qp.read(whole(memory).map((sge) => ({ ...sge, region: window })), source, { invalidateLocal: true });
   assert(same(memory.bytes, source.bytes));
@@ -212,12 +212,12 @@ Deno.test("zero-based memory: the tagged offset of its first byte is 0, for regi
   const source = client.pd.allocate(100_000);
   fill(source.bytes, 4);
   await client.qp.write(whole(source), { stag: target.stag, address: 0n });
-  const window = target.bind(50_000, 1000, ALL, undefined, { zeroBased: true });
+  const window = target.bind({ offset: 50_000, length: 1000, access: ALL, zeroBased: true });
   assertEquals(window.address, 0n);
   const sink = client.pd.allocate(1000, 0, { zeroBased: true });
   await client.qp.read(whole(sink), { stag: window.stag, address: 0n });
   assert(same(sink.bytes, source.bytes.subarray(50_000, 51_000)));
-  const inside = target.bind(50_000, 1000, ALL);
+  const inside = target.bind({ offset: 50_000, length: 1000, access: ALL });
   assertEquals(inside.address, 50_000n);
   await client.qp.read(whole(sink), inside);
   // zero-based memory is no way past its end

@@ -25,7 +25,7 @@ export type { Congestion, ListenOptions, StartupOptions } from "./listener.ts";
 export { ProtectionDomain } from "./protection_domain.ts";
 export type { AllocationOptions } from "./protection_domain.ts";
 export { Access, findRegion, MemoryRegion, MemoryWindow } from "./memory_region.ts";
-export type { AddressingOptions, LocalMemory, Registration } from "./memory_region.ts";
+export type { AddressingOptions, AssociationOptions, LocalMemory, Registration } from "./memory_region.ts";
 export { ADVERTISEMENT_BYTES, decodeAdvertisement, encodeAdvertisement, RemoteBuffer } from "./advertisement.ts";
 export { BufferPool } from "./buffer_pool.ts";
 export type { PooledBuffer } from "./buffer_pool.ts";

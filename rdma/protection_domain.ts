@@ -6,7 +6,14 @@
 import type { Device } from "./device.ts";
 import { check } from "./errors.ts";
 import { MemoryFlag } from "./_ffi/layout.ts";
-import { Access, accessWord, type AddressingOptions, MemoryRegion, MemoryWindow } from "./memory_region.ts";
+import {
+  Access,
+  accessWord,
+  type AddressingOptions,
+  type AssociationOptions,
+  MemoryRegion,
+  MemoryWindow,
+} from "./memory_region.ts";
 
 /** Choices for memory of the engine's. */
 export interface AllocationOptions extends AddressingOptions {
@@ -47,15 +54,14 @@ export class ProtectionDomain implements Disposable {
 
   /**
    * Registers memory of the application's in place: a typed array or another view. The region refers to its buffer until deregistered; until then the application
-   * must not detach, transfer or shrink the buffer. `connection` is the only one on which a peer may use it; the default is every one of the domain.
+   * must not detach, transfer or shrink the buffer.
    *
    * @throws {TypeError} for a resizable, shared or detached buffer, which cannot stay in place
    */
   register(
     view: ArrayBufferView,
     access: number = Access.LocalOnly,
-    connection?: { readonly handle: number },
-    options: AddressingOptions = {},
+    options: AddressingOptions & AssociationOptions = {},
   ): MemoryRegion {
     const word = accessWord(access, options);
     const { buffer } = view;
@@ -66,7 +72,7 @@ export class ProtectionDomain implements Disposable {
     const bytes = view instanceof Uint8Array
       ? view as Uint8Array<ArrayBuffer>
       : new Uint8Array(buffer, view.byteOffset, view.byteLength);
-    const only = connection?.handle ?? 0;
+    const only = options.connection?.handle ?? 0;
     check(native.weft_memory_register(handle, this.id, bytes, bytes.byteLength, word, only, out));
     const [stag, address, to] = out;
     return this.#add(new MemoryRegion(this, { stag, address, to, bytes, access, owned: false }));

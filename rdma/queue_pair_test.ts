@@ -46,7 +46,7 @@ Deno.test("queue pair: Send with Invalidate ends a window, and the peer is told 
   await using pair = await connectPair();
   const { client, server } = pair;
   const region = server.pd.allocate(8192, Access.RemoteWrite);
-  const window = region.bind(4096, 4096, Access.RemoteWrite);
+  const window = region.bind({ offset: 4096, length: 4096, access: Access.RemoteWrite });
   const regions = server.device.counters().regions;
   const source = client.pd.allocate(64);
   fill(source.bytes, 5);
@@ -77,7 +77,7 @@ Deno.test("queue pair: a region that the peer invalidates stays its owner's memo
   const [received] = await Promise.all([server.qp.recv([]), client.qp.send([], { invalidate: region.stag })]);
   assertEquals(received.invalidatedStag, region.stag);
   assert(region.bytes.every((byte) => byte === 0x5a), "the memory is still there");
-  assertThrows(() => region.bind(0, 16, Access.RemoteRead), RdmaError);
+  assertThrows(() => region.bind({ length: 16, access: Access.RemoteRead }), RdmaError);
   const sink = client.pd.allocate(16);
   const error = await assertRejects(() => client.qp.read(whole(sink), region), RdmaError);
   assertEquals(error.code, "Flushed");

@@ -79,7 +79,12 @@ export function ownPicture(
       if (first === undefined) return void idle.push(assign);
       const rows = Math.min(bandRows, height - first);
       // All that this worker can write, and only as long as it is at work. (The connection is named so that no other can use it.)
-      const window = region.bind(first * rowBytes, rows * rowBytes, Access.RemoteWrite, worker);
+      const window = region.bind({
+        offset: first * rowBytes,
+        length: rows * rowBytes,
+        access: Access.RemoteWrite,
+        connection: worker,
+      });
       band = { first, window, missing: new Set(Array.from({ length: rows }, (_, i) => first + i)) };
       // Immediate Data takes a receive, as a Send does, but no memory.
       for (let i = 0; i < rows; i++) worker.postRecv([], ({ immediate }) => arrived(immediate));

@@ -44,12 +44,12 @@ export class FakeDomain implements Domain {
       address,
       bytes,
       byteLength: bytes.byteLength,
-      bind: (offset, lengthBytes, windowAccess) => {
-        if (offset + lengthBytes > bytes.byteLength) throw new RangeError("a window beyond its region");
+      bind: ({ offset, length, access }) => {
+        if (offset + length > bytes.byteLength) throw new RangeError("a window beyond its region");
         return this.#bind({
-          bytes: bytes.subarray(offset, offset + lengthBytes),
+          bytes: bytes.subarray(offset, offset + length),
           address: address + BigInt(offset),
-          access: windowAccess,
+          access,
         });
       },
       deregister: () => {

@@ -259,7 +259,7 @@ export class RdmaClientTransport implements ClientTransport {
     );
     call.lent.push(memory);
     const { region, offset, bytes } = memory;
-    const window = region.bind(offset, bytes.byteLength, Access.RemoteWrite, this.#qp);
+    const window = region.bind({ offset, length: bytes.byteLength, access: Access.RemoteWrite, connection: this.#qp });
     call.windows.push(window);
     call.reply = { segments: [{ stag: window.stag, length: bytes.byteLength, offset: window.address }], bytes };
   }
@@ -306,7 +306,12 @@ export class RdmaClientTransport implements ClientTransport {
     const memory = this.#options.pool.take(length);
     call.lent.push(memory);
     pack(memory.bytes, pieces);
-    const window = memory.region.bind(memory.offset, length, Access.RemoteRead, this.#qp);
+    const window = memory.region.bind({
+      offset: memory.offset,
+      length,
+      access: Access.RemoteRead,
+      connection: this.#qp,
+    });
     call.windows.push(window);
     return { stag: window.stag, length, offset: window.address };
   }

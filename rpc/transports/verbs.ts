@@ -37,7 +37,7 @@ export interface Region extends Exposed {
   /** The memory itself. */
   readonly bytes: Uint8Array;
   /** Opens a part of it to the peer, under an STag of its own. */
-  bind(offset: number, lengthBytes: number, access: number, connection?: Associated): Window;
+  bind(part: { offset: number; length: number; access: number; connection: Associated }): Window;
   /** Ends the registration. When this returns nobody touches the memory through it. */
   deregister(): void;
 }
@@ -47,7 +47,7 @@ export interface Domain {
   /** Allocates and registers memory. */
   allocate(lengthBytes: number, access?: number): Region;
   /** Registers memory in place. */
-  register(bytes: Uint8Array, access?: number, connection?: Associated): Region;
+  register(bytes: Uint8Array, access?: number, options?: { connection: Associated }): Region;
 }
 
 /** Memory lent from registered memory. */
@@ -136,11 +136,12 @@ export function expose(
   bytes: Uint8Array,
   options: { pd: Domain; findRegion?: FindRegion; access: number; connection: Associated },
 ): Window {
+  const { access, connection } = options;
   const found = options.findRegion?.(bytes);
   if (found !== undefined && !temporary.has(found.region)) {
-    return found.region.bind(found.offset, bytes.byteLength, options.access, options.connection);
+    return found.region.bind({ offset: found.offset, length: bytes.byteLength, access, connection });
   }
-  const region = options.pd.register(bytes, options.access, options.connection);
+  const region = options.pd.register(bytes, access, { connection });
   temporary.add(region);
   return { stag: region.stag, address: region.address, revoke: () => region.deregister() };
 }

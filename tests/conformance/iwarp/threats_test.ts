@@ -101,8 +101,13 @@ Deno.test(
     using owner = await RawPeer.start(scene.port);
     const victim = await scene.victim();
     const memory = new Uint8Array(4096);
-    using region = scene.pd.register(memory, ALL, victim.qp);
-    using part = scene.open.region.bind(64, 64, Access.RemoteRead | Access.RemoteWrite, victim.qp);
+    using region = scene.pd.register(memory, ALL, { connection: victim.qp });
+    using part = scene.open.region.bind({
+      offset: 64,
+      length: 64,
+      access: Access.RemoteRead | Access.RemoteWrite,
+      connection: victim.qp,
+    });
     const before = [snapshot(region), snapshot(scene.open.region)];
     for (const target of [region, part]) await allRefused(scene, OTHER_STREAM, () => target);
     assert(same(region.bytes, before[0]) && same(scene.open.region.bytes, before[1]));
@@ -124,7 +129,7 @@ Deno.test(
 Deno.test(
   "iwarp threats: nothing beyond a window, though its region has it (RFC 5042 §6.2.1, §6.3.1)",
   onScene(async (scene) => {
-    using part = scene.atomic.region.bind(1024, 64, ALL);
+    using part = scene.atomic.region.bind({ offset: 1024, length: 64, access: ALL });
     const before = snapshot(scene.atomic.region);
     for (const offset of [-1024, -8, -1, 57, 64, 1024]) {
       // what is a bound of a Write is that of every other access
@@ -150,12 +155,12 @@ Deno.test(
         return old;
       },
       "window revoked": (region) => {
-        const part = region.bind(0, 64, ALL);
+        const part = region.bind({ length: 64, access: ALL });
         part.revoke();
         return part;
       },
       "window with its region": (region) => {
-        const part = region.bind(0, 64, ALL);
+        const part = region.bind({ length: 64, access: ALL });
         region.deregister();
         return part;
       },
