@@ -1,14 +1,14 @@
 //! One TCP connection from its first byte to its last: connect or accept, MPA start-up (RFC 5044 §7, RFC 6581), then a queue pair or a plain stream, then its end.
 //!
-//! Whoever holds the lock drives. Others leave a note in `ready` and go on; the holder looks there again after unlocking.
+//! Whoever holds the lock drives (`handover`).
 mod ending;
 mod startup;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::sync::atomic::{fence, AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weft_proto::mpa::LENGTH_LEN;
@@ -19,7 +19,7 @@ use weft_proto::{
 
 use crate::admission::Admission;
 use crate::device::Device;
-use crate::lock;
+use crate::handover::Driven;
 use crate::memory::Through;
 use crate::ring::{Entry, EntryKind};
 use crate::rx::{Context, ReceiveEnd, Rx};
@@ -173,8 +173,7 @@ pub struct Conn {
     stream: AtomicBool,
     /// Accepted, and the peer has not said yet what it wants.
     starting: AtomicBool,
-    ready: AtomicU32,
-    inner: Mutex<Inner>,
+    driven: Driven<Inner>,
 }
 
 fn is_local(local: &SocketAddr, remote: &SocketAddr) -> bool {
@@ -258,15 +257,14 @@ impl Conn {
             tag: AtomicU32::new(tag),
             stream: AtomicBool::new(false),
             starting: AtomicBool::new(false),
-            ready: AtomicU32::new(0),
-            inner: Mutex::new(inner),
+            driven: Driven::new(inner),
         })
     }
 
     /// Begins a connection to `address`, or to a name that is still being looked up (`None`: `resolved` follows).
     pub fn connect(handle: u64, device: &Arc<Device>, tag: u32, options: Options) -> Arc<Self> {
         let conn = Self::new(handle, device, tag, Phase::Resolving, None);
-        let mut inner = lock(&conn.inner);
+        let mut inner = conn.driven.lock();
         inner.announced = true;
         inner.deadline = Some(Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT));
         inner.options = Some(options);
@@ -322,7 +320,7 @@ impl Conn {
         let local = socket::local_address(&fd).ok();
         socket::tune(&fd, local.is_some_and(|local| is_local(&local, &remote)));
         let conn = Self::new(handle, device, 0, Phase::Peeking, Some(fd));
-        let mut inner = lock(&conn.inner);
+        let mut inner = conn.driven.lock();
         inner.facts.local = local;
         inner.facts.remote = Some(remote);
         inner.listener = listener;
@@ -351,30 +349,14 @@ impl Conn {
 
     /// Notes events and handles them, unless somebody is at it, who then will. Returns whether payload or completions moved.
     pub fn run(self: &Arc<Self>, events: u32) -> bool {
-        self.ready.fetch_or(events, Ordering::SeqCst);
         let mut moved = false;
-        loop {
-            // What is noted must be seen by whoever has the lock now, or else the lock be seen to be free; the same after giving it back.
-            fence(Ordering::SeqCst);
-            if self.ready.load(Ordering::SeqCst) == 0 {
-                return moved;
-            }
-            let mut inner = match self.inner.try_lock() {
-                Ok(inner) => inner,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return moved,
-            };
-            let ready = self.ready.swap(0, Ordering::SeqCst);
-            moved |= self.turn(&mut inner, ready);
-        }
+        self.driven.run(events, |inner, ready| moved |= self.turn(inner, ready));
+        moved
     }
 
     /// Runs `f` on the connection's state, then whatever others noted meanwhile. Whoever locks otherwise loses their events.
     fn with<R>(self: &Arc<Self>, f: impl FnOnce(&Arc<Self>, &mut Inner) -> R) -> R {
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            let mut inner: MutexGuard<'_, Inner> = lock(&self.inner);
-            f(self, &mut inner)
-        }));
+        let result = catch_unwind(AssertUnwindSafe(|| f(self, &mut self.driven.lock())));
         match result {
             Ok(result) => {
                 self.run_guarded(0);
@@ -397,7 +379,7 @@ impl Conn {
 
     /// Ends the connection after a panic in its code: what its state is, is unknown.
     fn fail_after_panic(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.driven.lock();
         if let Some(fd) = &inner.fd {
             socket::reset_on_close(fd);
         }
@@ -464,7 +446,7 @@ impl Conn {
             }
             if !receives.is_empty() && inner.stream {
                 // data may have been waiting for them
-                conn.ready.fetch_or(READABLE, Ordering::SeqCst);
+                conn.driven.note(READABLE);
             }
             receives.into_iter().for_each(|work| inner.rx.post(work));
             conn.release(inner);
@@ -485,7 +467,7 @@ impl Conn {
     fn release(&self, inner: &mut Inner) {
         if inner.held {
             inner.held = false;
-            self.ready.fetch_or(READABLE, Ordering::SeqCst);
+            self.driven.note(READABLE);
         }
     }
 
@@ -581,7 +563,7 @@ impl Conn {
             Err(SendError::Socket(libc::EPIPE | libc::ECONNRESET)) => {
                 // What the peer said before it went (a Terminate, say) may still be there to read.
                 inner.send_failed = true;
-                self.ready.fetch_or(READABLE | ENDING, Ordering::SeqCst);
+                self.driven.note(READABLE | ENDING);
             }
             Err(SendError::Socket(_)) => self.fail(inner, Status::Reset, 0, None),
         }

@@ -1,17 +1,18 @@
 //! A device: one epoll set, one background thread, one completion ring, one memory table.
 //!
 //! Progress is anybody's work. JavaScript's thread drives while it polls and renews a *lease* with each call; as long as that lasts the background thread stays out of the way.
-//! When JavaScript sleeps (it has armed the channel) or is busy elsewhere (the lease has run out), the background thread, asleep in epoll, serves.
+//! When JavaScript sleeps (it has armed the channel) or is busy elsewhere (the lease has run out), the background thread, asleep in epoll, serves. `handover` has the rules.
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::conn::{Conn, ENDING, READABLE, WRITABLE};
 use crate::counters::Counters;
+use crate::handover::Watch;
 use crate::listener::Listener;
 use crate::lock;
 use crate::memory::MemoryTable;
@@ -43,12 +44,6 @@ const LISTENER_BIT: u64 = 1 << 63;
 const WAKE_DATA: u64 = u64::MAX;
 const RING_ENTRIES: u32 = 4096;
 
-/// Wakes a JavaScript thread that sleeps on the other end of a socket pair.
-struct Channel {
-    ours: OwnedFd,
-    armed: AtomicBool,
-}
-
 /// An engine instance.
 pub struct Device {
     /// Registered memory.
@@ -61,11 +56,10 @@ pub struct Device {
     pub alive: AtomicU64,
     epoll: OwnedFd,
     wake: OwnedFd,
-    channel: Channel,
+    /// Wakes a JavaScript thread that sleeps on the other end.
+    channel: OwnedFd,
     origin: Instant,
-    lease: AtomicU64,
-    parked: Mutex<bool>,
-    unpark: Condvar,
+    watch: Watch,
     stop: AtomicBool,
     ready: Mutex<VecDeque<(Arc<Conn>, u32)>>,
     hot: Mutex<Vec<Arc<Conn>>>,
@@ -109,7 +103,7 @@ impl Device {
         })?;
         let [ours, theirs] = pair;
         // SAFETY: a fresh descriptor that nobody else owns.
-        let ours = unsafe { OwnedFd::from_raw_fd(ours) };
+        let channel = unsafe { OwnedFd::from_raw_fd(ours) };
         let device = Arc::new(Self {
             memory: MemoryTable::default(),
             counters: Counters::default(),
@@ -117,11 +111,9 @@ impl Device {
             alive: AtomicU64::new(0),
             epoll,
             wake,
-            channel: Channel { ours, armed: AtomicBool::new(false) },
+            channel,
             origin: Instant::now(),
-            lease: AtomicU64::new(0),
-            parked: Mutex::new(false),
-            unpark: Condvar::new(),
+            watch: Watch::default(),
             stop: AtomicBool::new(false),
             ready: Mutex::new(VecDeque::new()),
             hot: Mutex::new(Vec::new()),
@@ -203,8 +195,8 @@ impl Device {
     /// Has a connection run again after others.
     pub fn again(&self, conn: &Arc<Conn>, events: u32) {
         lock(&self.ready).push_back((Arc::clone(conn), events));
-        if self.channel.armed.load(Ordering::SeqCst) {
-            self.interrupt(); // JavaScript sleeps or is about to, and the background thread may be in epoll
+        if self.watch.is_asleep() {
+            self.interrupt(); // whoever adds it may not come back to it
         }
     }
 
@@ -221,12 +213,17 @@ impl Device {
             moved |= conn.run_guarded(events);
         }
         // What has just run may have completed something: the caller must tell before it may sleep.
-        let wait = if pending == 0 && lock(&self.ready).is_empty() { timeout_ms.unwrap_or(0) } else { 0 };
+        let may_wait = |_: &i32| pending == 0 && self.watch.fall_asleep(|| lock(&self.ready).is_empty());
+        let wait = timeout_ms.filter(may_wait);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         self.counters.epoll_calls.add(1);
         // SAFETY: the array has room for EVENTS_MAX events.
-        let n =
-            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as libc::c_int, wait) };
+        let n = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as libc::c_int, wait.unwrap_or(0))
+        };
+        if wait.is_some() {
+            self.watch.wake_up();
+        }
         for event in events.iter().take(usize::try_from(n).unwrap_or(0)) {
             let (data, bits) = (event.u64, event.events);
             if data == WAKE_DATA {
@@ -270,8 +267,7 @@ impl Device {
     /// JavaScript's turn: makes progress, spinning up to `spin_ns` for something to happen, and returns how many entries are ready.
     pub fn progress(&self, spin_ns: u64) -> u32 {
         let begin = self.now();
-        self.lease.store(begin + LEASE_NS, Ordering::SeqCst);
-        self.channel.armed.store(false, Ordering::SeqCst);
+        self.watch.renew(begin + LEASE_NS);
         loop {
             let hot: [Option<Arc<Conn>>; HOT_MAX] = {
                 let hot = lock(&self.hot);
@@ -294,38 +290,21 @@ impl Device {
 
     /// JavaScript goes to sleep. True where it must not, because entries are ready.
     pub fn arm(&self) -> bool {
-        self.channel.armed.store(true, Ordering::SeqCst);
-        if self.ring.ready() > 0 {
-            self.channel.armed.store(false, Ordering::SeqCst);
-            return true;
+        let sleeps = self.watch.arm(|| self.ring.ready() > 0);
+        if sleeps {
+            lock(&self.hot).clear();
         }
-        lock(&self.hot).clear();
-        self.lease.store(0, Ordering::SeqCst);
-        let leftover = !lock(&self.ready).is_empty();
-        if *lock(&self.parked) {
-            self.unpark.notify_one();
-        } else if leftover {
-            self.interrupt();
-        }
-        false
+        !sleeps
     }
 
     /// Wakes JavaScript if it sleeps and there is something for it.
     pub fn signal(&self) {
-        if self.channel.armed.load(Ordering::SeqCst)
-            && self.ring.is_wanted()
-            && self.channel.armed.swap(false, Ordering::SeqCst)
-        {
+        if self.watch.is_to_wake(|| self.ring.is_wanted()) {
             self.counters.wakeups.add(1);
             let byte = [0u8];
             // SAFETY: one byte is read from a local. A full socket buffer means that wake-ups are under way already.
             unsafe {
-                libc::send(
-                    self.channel.ours.as_raw_fd(),
-                    byte.as_ptr().cast(),
-                    1,
-                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                );
+                libc::send(self.channel.as_raw_fd(), byte.as_ptr().cast(), 1, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
             }
         }
     }
@@ -339,18 +318,7 @@ impl Device {
                 self.expire(looked);
                 self.signal();
             }
-            let lease = self.lease.load(Ordering::SeqCst);
-            let now = self.now();
-            if now < lease {
-                let mut parked = lock(&self.parked);
-                // Checked again under the lock: `arm` clears the lease before it looks at `parked`.
-                if self.lease.load(Ordering::SeqCst) != 0 {
-                    *parked = true;
-                    let wait = Duration::from_nanos(lease - now);
-                    let (mut parked, _) =
-                        self.unpark.wait_timeout(parked, wait).unwrap_or_else(std::sync::PoisonError::into_inner);
-                    *parked = false;
-                }
+            if self.watch.stand_aside(self.now()) {
                 continue;
             }
             let timeout = if timed { DEADLINE_TICK.as_millis() as i32 } else { -1 };
@@ -394,8 +362,7 @@ impl Device {
             }
         }
         self.stop.store(true, Ordering::SeqCst);
-        self.lease.store(0, Ordering::SeqCst);
-        self.unpark.notify_one();
+        self.watch.release();
         self.interrupt();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {

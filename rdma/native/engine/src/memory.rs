@@ -5,11 +5,10 @@
 //! `deregister` has returned, whatever thread was about to.
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
-use crate::lock;
 use crate::status::Status;
+use crate::sync::{lock, yield_now, AtomicBool, AtomicU32, Mutex, Ordering, RwLock};
 
 /// A peer may read the region with RDMA Read.
 pub const REMOTE_READ: u32 = 1;
@@ -268,6 +267,10 @@ impl MemoryTable {
             }
         };
         let region = Arc::new(make(stag));
+        // Asked again under the lock: an invalidation takes with a region what windows it finds here.
+        if region.parent.as_ref().is_some_and(|parent| !parent.is_valid()) {
+            return Err(Status::BadHandle);
+        }
         if region.is_large_writable() && region.is_valid() {
             self.large_writable(region.pd).fetch_add(1, Ordering::SeqCst);
         }
@@ -352,8 +355,10 @@ impl MemoryTable {
         if old != 0 {
             self.invalidate(old);
         }
-        let Some(region) = self.find(stag) else { return false };
-        if region.parent.as_ref().is_some_and(|parent| !parent.valid.load(Ordering::SeqCst)) {
+        // Held to the end: what an invalidation has taken out of the table stays invalid, for those, too, who found it before.
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(region) = table.get(&stag) else { return false };
+        if region.parent.as_ref().is_some_and(|parent| !parent.is_valid()) {
             return false;
         }
         if !region.valid.swap(true, Ordering::SeqCst) && region.is_large_writable() {
@@ -370,7 +375,7 @@ impl MemoryTable {
             None => {
                 let was_valid = self.revoke(&region);
                 while region.pins.load(Ordering::SeqCst) != 0 {
-                    std::thread::yield_now();
+                    yield_now();
                 }
                 was_valid
             }
@@ -426,12 +431,12 @@ impl MemoryTable {
                     !gone
                 });
             }
+            self.revoke(&region);
             region
         };
-        self.revoke(&region);
         // A pin lasts one non-blocking system call, so this wait is short.
         while region.pins.load(Ordering::SeqCst) != 0 {
-            std::thread::yield_now();
+            yield_now();
         }
         Some(region)
     }
@@ -460,7 +465,7 @@ impl MemoryTable {
             None => self.revoke(&region),
         };
         while region.pins.load(Ordering::SeqCst) != 0 {
-            std::thread::yield_now();
+            yield_now();
         }
         done.then_some(()).ok_or(AccessError::InvalidStag)
     }
@@ -476,7 +481,7 @@ impl MemoryTable {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

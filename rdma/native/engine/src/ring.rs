@@ -4,17 +4,16 @@
 //! begin at word 32. JavaScript consumes, any thread of ours produces under a lock. Entries that find the ring full wait in a queue on our side, so none
 //! is ever lost; that queue is bounded by the work that was posted.
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Mutex;
 
-use crate::lock;
 use crate::status::Status;
+use crate::sync::{lock, AtomicU32, Mutex, Ordering};
 
 /// Words of an entry.
 pub const ENTRY_WORDS: usize = 8;
 /// Words in front of the entries.
 pub const HEADER_WORDS: usize = 32;
-const HEAD_WORD: usize = 16;
+/// The word in which the consumer says how far it has come.
+pub(crate) const HEAD_WORD: usize = 16;
 
 /// What an entry tells; `rdma/_ffi/layout.ts` has the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +88,7 @@ impl Ring {
         self.capacity
     }
 
-    fn word(&self, index: usize) -> &AtomicU32 {
+    pub(crate) fn word(&self, index: usize) -> &AtomicU32 {
         // Indices are computed from the capacity that the box was made with.
         &self.words[index]
     }
@@ -154,7 +153,7 @@ impl Ring {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

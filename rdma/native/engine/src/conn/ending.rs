@@ -100,7 +100,7 @@ impl Conn {
         inner.deadline = Some(now + ENDING_TIMEOUT);
         inner.patience = now + DRAIN_TIMEOUT;
         self.device.watch_deadline(self);
-        self.ready.fetch_or(READABLE, Ordering::SeqCst);
+        self.driven.note(READABLE);
     }
 
     /// The peer has ended its direction; a peer of a stream may still be listening to what is queued for it.

@@ -300,7 +300,7 @@ impl Conn {
             }
             inner.announced = true;
             // what arrived while the application decided has had its edge
-            self.ready.fetch_or(READABLE, Ordering::SeqCst);
+            self.driven.note(READABLE);
             Status::Ok
         })
     }

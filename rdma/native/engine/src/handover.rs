@@ -1,0 +1,132 @@
+//! How the threads of a device hand work over to one another: [`Driven`] for one connection, [`Watch`] between the caller's thread and the background thread.
+//!
+//! No system call and no clock is in here, so that `models` can try every interleaving of this very code.
+use std::sync::{PoisonError, TryLockError};
+use std::time::Duration;
+
+use crate::sync::{fence, lock, AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+
+/// State that whoever holds its lock drives. Others leave a note of what has happened and go on; the holder looks there again after unlocking.
+pub struct Driven<T> {
+    noted: AtomicU32,
+    state: Mutex<T>,
+}
+
+impl<T> Driven<T> {
+    /// Nothing has happened yet.
+    pub fn new(state: T) -> Self {
+        Self { noted: AtomicU32::new(0), state: Mutex::new(state) }
+    }
+
+    /// Locks. Whoever unlocks without a `run` behind it loses what others have noted meanwhile.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        lock(&self.state)
+    }
+
+    /// Notes events for whoever holds the lock, who is to `run` after unlocking.
+    pub fn note(&self, events: u32) {
+        self.noted.fetch_or(events, Ordering::SeqCst);
+    }
+
+    /// Notes events and hands all that are noted to `turn`, unless somebody else is at it, who then will.
+    pub fn run(&self, events: u32, mut turn: impl FnMut(&mut T, u32)) {
+        self.note(events);
+        loop {
+            // What is noted must be seen by whoever has the lock now, or else the lock be seen to be free; the same after giving it back.
+            fence(Ordering::SeqCst);
+            if self.noted.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            let mut state = match self.state.try_lock() {
+                Ok(state) => state,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let events = self.noted.swap(0, Ordering::SeqCst);
+            turn(&mut state, events);
+        }
+    }
+}
+
+/// Who is on watch: the caller's thread while its lease lasts, which each of its calls renews, or the background thread. Times are nanoseconds of the device's clock.
+#[derive(Default)]
+pub struct Watch {
+    /// Until when the background thread stays out of the way.
+    lease: AtomicU64,
+    /// The background thread waits for the lease to end.
+    parked: Mutex<bool>,
+    unpark: Condvar,
+    /// The background thread waits for events, or is about to.
+    asleep: AtomicBool,
+    /// The caller's thread sleeps, or is about to, and is to be woken.
+    armed: AtomicBool,
+}
+
+impl Watch {
+    /// The caller is awake, and drives until then.
+    pub fn renew(&self, until: u64) {
+        self.lease.store(until, Ordering::SeqCst);
+        self.armed.store(false, Ordering::SeqCst);
+    }
+
+    /// The caller goes to sleep and the background thread takes over. False where it must not, because something is ready for it.
+    pub fn arm(&self, is_ready: impl FnOnce() -> bool) -> bool {
+        self.armed.store(true, Ordering::SeqCst);
+        if is_ready() {
+            self.armed.store(false, Ordering::SeqCst);
+            return false;
+        }
+        self.release();
+        true
+    }
+
+    /// Ends the lease.
+    pub fn release(&self) {
+        self.lease.store(0, Ordering::SeqCst);
+        if *lock(&self.parked) {
+            self.unpark.notify_one();
+        }
+    }
+
+    /// Whether the caller is to be woken, which is asked after something has become ready: it sleeps, and `is_wanted`. True once.
+    pub fn is_to_wake(&self, is_wanted: impl FnOnce() -> bool) -> bool {
+        self.armed.load(Ordering::SeqCst) && is_wanted() && self.armed.swap(false, Ordering::SeqCst)
+    }
+
+    /// The background thread's: waits while there is a lease, and returns whether there was one.
+    pub fn stand_aside(&self, now: u64) -> bool {
+        let lease = self.lease.load(Ordering::SeqCst);
+        if now >= lease {
+            return false;
+        }
+        let mut parked = lock(&self.parked);
+        // Checked again under the lock: `release` ends the lease before it looks at `parked`.
+        if self.lease.load(Ordering::SeqCst) != 0 {
+            *parked = true;
+            let wait = Duration::from_nanos(lease - now);
+            let (mut parked, _) = self.unpark.wait_timeout(parked, wait).unwrap_or_else(PoisonError::into_inner);
+            *parked = false;
+        }
+        true
+    }
+
+    /// The background thread's, when it is about to wait for events: whether it may. Whoever adds work after `is_idle` was asked finds it asleep.
+    pub fn fall_asleep(&self, is_idle: impl FnOnce() -> bool) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let may = is_idle();
+        if !may {
+            self.wake_up();
+        }
+        may
+    }
+
+    /// The background thread's, when it no longer waits for events.
+    pub fn wake_up(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the background thread has to be interrupted for work that has just been added.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
+    }
+}
