@@ -16,7 +16,7 @@ Runs every target, or those that are named, for N seconds each (default 20). A f
 The targets of rdma/native/fuzz need a nightly Rust toolchain, and are skipped without one.`;
 
 /** Targets of rdma/native/fuzz. */
-const NATIVE = ["mpa_frame", "fpdu_stream", "rdmap_messages"];
+const NATIVE = ["mpa_frame", "fpdu_stream", "rdmap_messages", "endpoint_pair", "c_abi"];
 
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, { boolean: ["help"], string: ["seconds", "seed", "_"] });

@@ -1,6 +1,8 @@
 //! What must hold for any input: the bodies of the fuzz targets, and what the corpus is replayed against.
 
 use super::feeder::Feeder;
+use super::pair::run_with_faults;
+use super::random::Random;
 use weft_proto::{
     private_data_len, Frame, FrameKind, Initiator, ReadRequest, Responder, StartupOptions, Terminate, FRAME_HEADER_LEN,
     PRIVATE_DATA_MAX, READ_REQUEST_LEN,
@@ -82,4 +84,9 @@ pub fn rdmap_messages(input: &[u8]) {
     if let Some(request) = input.first_chunk::<READ_REQUEST_LEN>() {
         assert_eq!(&ReadRequest::parse(request).emit(), request);
     }
+}
+
+/// Two endpoints, from start-up on, whose every choice and fault is the input's: what arrives is what was sent, or is refused.
+pub fn endpoint_pair(input: &[u8]) {
+    run_with_faults(&mut Random::scripted(input));
 }
