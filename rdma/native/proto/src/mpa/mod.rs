@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn an_fpdu_is_a_multiple_of_four() {
-        for ulpdu_len in 0..=MULPDU_MAX {
+        // every length; an interpreter takes its time
+        for ulpdu_len in (0..=MULPDU_MAX).step_by(if cfg!(miri) { 1009 } else { 1 }) {
             assert!(pad_len(ulpdu_len) < 4);
             assert_eq!(fpdu_len(ulpdu_len) % 4, 0);
         }
