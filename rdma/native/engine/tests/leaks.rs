@@ -83,7 +83,7 @@ impl Node {
         let (host, none) = (b"127.0.0.1", std::ptr::null());
         // SAFETY: the lengths are those of what is passed, here and below.
         unsafe {
-            assert_eq!(weft_memory_allocate(self.device, 1, 65536.0, 7, out.as_mut_ptr()), 0);
+            assert_eq!(weft_memory_allocate(self.device, 1, 131_072.0, 7, out.as_mut_ptr()), 0);
             let (stag, address) = (out[0] as u32, out[1] as u64);
             let words = settings.as_ptr();
             assert_eq!(weft_connect(self.device, host.as_ptr(), 9, port, CLIENT, words, none, 0, out.as_mut_ptr()), 0);
@@ -91,8 +91,9 @@ impl Node {
             let server = self.next(LISTENER, EntryKind::Request).1 as f64;
             assert_eq!(weft_accept(server, SERVER, words, none, 0), 0);
             assert_eq!(self.next(CLIENT, EntryKind::Established).0, 0);
-            let place = [address as u32, (address >> 32) as u32];
-            let element = [stag, 65536, place[0], place[1]];
+            // written from the first half into the second one: not from where it goes to
+            let [from, place] = [address, address + 65536].map(|at| [at as u32, (at >> 32) as u32]);
+            let element = [stag, 65536, from[0], from[1]];
             let receive = [&[1 << 16, 0, 0, 0, 0, 0][..], &element].concat();
             assert_eq!(weft_post(server, receive.as_ptr(), receive.len() as u32), 0);
             assert_eq!((weft_start(client), weft_start(server)), (0, 0));
