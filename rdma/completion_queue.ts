@@ -53,8 +53,11 @@ export class CompletionQueue {
 
   /** Adds a completion. For queue pairs. */
   push(completion: QueuedCompletion): void {
-    if (this.#entries.length >= this.depth) this.#overflowed = true;
-    else this.#entries.push(completion);
+    if (this.#entries.length < this.depth) this.#entries.push(completion);
+    else if (!this.#overflowed) {
+      this.#overflowed = true;
+      this.#device.tell({ type: "completionQueueError", completionQueue: this });
+    }
     for (const wake of this.#waiters.splice(0)) wake();
   }
 

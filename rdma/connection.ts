@@ -5,6 +5,7 @@
  */
 import {
   ATOMIC_WORDS,
+  CONNECTION_COUNTERS,
   EntryKind,
   FACTS_BYTES,
   SGE_WORDS,
@@ -15,7 +16,7 @@ import {
 } from "./_ffi/layout.ts";
 import type { RingEntry } from "./pump.ts";
 import type { Device } from "./device.ts";
-import { codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
+import { check, codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
 import type { QueuePair } from "./queue_pair.ts";
 import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 import { WORK_MAX, WorkQueue } from "./work_queue.ts";
@@ -52,6 +53,9 @@ export interface WorkCompletion {
 
 /** Called once for a work request, when it is done. */
 export type Completed = (completion: WorkCompletion) => void;
+
+/** What a connection has done. Each number only grows. */
+export type ConnectionCounters = Record<typeof CONNECTION_COUNTERS[number], number>;
 
 /** What is known of an established connection. */
 export interface ConnectionFacts {
@@ -115,6 +119,18 @@ function wide({ auxLow, auxHigh }: RingEntry): bigint {
   return BigInt(auxHigh) << 32n | BigInt(auxLow);
 }
 
+/**
+ * Where a queue pair is in its life, by the names of the verbs:
+ *
+ * - "rtr", ready to receive: accepted, but the initiator's first message has not come (RFC 5044 §7.1.2). Receives may be posted and are filled; what is posted to
+ *   the send queue waits.
+ * - "rts", ready to send.
+ * - "sqd", the send queue is being drained: after {@linkcode Connection.close}. What was posted is done, nothing can be posted any more.
+ * - "err": it has failed, or was aborted. What was posted is flushed, nothing can be posted any more.
+ * - "reset": it has ended in order. Nothing can be posted any more.
+ */
+export type QueuePairState = "rtr" | "rts" | "sqd" | "err" | "reset";
+
 /** Base of {@linkcode QueuePair} and {@linkcode Stream}. */
 export abstract class Connection implements AsyncDisposable {
   /** The device that it belongs to. */
@@ -133,7 +149,12 @@ export abstract class Connection implements AsyncDisposable {
   #used = 0;
   #ended = false;
   #closing = false;
+  #aborted = false;
+  #failed = false;
+  /** Whether work that is posted leaves: the initiator's first FPDU has come, or we are the initiator. */
+  #ready = false;
   #facts: ConnectionFacts | undefined;
+  #counters: ConnectionCounters | undefined;
 
   /** For the device's use. */
   constructor(device: Device, tag: number, handle: number, receives?: SharedReceiveQueue) {
@@ -176,6 +197,22 @@ export abstract class Connection implements AsyncDisposable {
     return this.facts.localPort;
   }
 
+  /** What it has done so far, or had done when it ended. */
+  counters(): ConnectionCounters {
+    if (this.#counters !== undefined) return { ...this.#counters };
+    const values = new Float64Array(CONNECTION_COUNTERS.length);
+    check(this.device.native.weft_connection_counters(this.#handle, values, values.length));
+    return Object.fromEntries(CONNECTION_COUNTERS.map((name, i) => [name, values[i]])) as ConnectionCounters;
+  }
+
+  /** Where it is in its life, as {@linkcode QueuePairState} has it. */
+  protected get phase(): QueuePairState {
+    if (this.#aborted || this.#failed) return "err";
+    if (this.#ended) return "reset";
+    if (this.#closing) return "sqd";
+    return this.#ready ? "rts" : "rtr";
+  }
+
   /** Whether work can no longer be posted. */
   get isClosed(): boolean {
     return this.#ended || this.#closing;
@@ -194,7 +231,7 @@ export abstract class Connection implements AsyncDisposable {
     address = 0n,
     invalidate = 0,
   ): void {
-    if (this.isClosed) throw new RdmaError("Closed");
+    if (this.isClosed) throw this.closedError();
     if (count > SGES_MAX) throw new RangeError(`at most ${SGES_MAX} elements`);
     const queue = opcode === WorkOpcode.Receive ? this.#receives : this.#sends;
     if (queue.length >= WORK_MAX) throw new RdmaError("Exhausted", { message: "too much work is outstanding" });
@@ -218,6 +255,17 @@ export abstract class Connection implements AsyncDisposable {
       words[at++] = Number(address >> 32n);
     }
     this.#used = at;
+  }
+
+  /** Why nothing can be posted. */
+  protected closedError(): RdmaError {
+    return new RdmaError("Closed", { message: `the connection is closed, in the state "${this.phase}"` });
+  }
+
+  /** Appends bytes to the work request that was begun with as many elements, and the flag `Inline`. */
+  protected payload(bytes: Uint8Array): void {
+    new Uint8Array(this.#words.buffer).set(bytes, this.#used * Uint32Array.BYTES_PER_ELEMENT);
+    this.#used += Math.ceil(bytes.byteLength / Uint32Array.BYTES_PER_ELEMENT);
   }
 
   /** Appends an element to the work request that was begun. */
@@ -296,7 +344,12 @@ export abstract class Connection implements AsyncDisposable {
         this.#takeReceive(entry.slot)?.({ status: "success", byteLength: 0, immediate: wide(entry) });
         break;
       case EntryKind.Established:
+        this.#ready = true;
         this.established?.(undefined);
+        break;
+      case EntryKind.Ready:
+        this.#ready = true;
+        this.onReadyToSend();
         break;
       case EntryKind.Closed:
         this.#handleClosed(entry);
@@ -309,6 +362,12 @@ export abstract class Connection implements AsyncDisposable {
     // only queue pairs have a shared queue
     return receives === undefined ? this.#receives.take(slot) : receives.take(slot, this as unknown as QueuePair);
   }
+
+  /** The initiator's first message has come. */
+  protected onReadyToSend(): void {}
+
+  /** It has ended, everything is flushed, and `closed` is about to resolve; a connection that was never established has no such end. */
+  protected onEnd(_error: RdmaError | undefined): void {}
 
   /** Whether the peer has sent anything that took a receive. */
   protected heard = false;
@@ -330,11 +389,14 @@ export abstract class Connection implements AsyncDisposable {
   #end(error: RdmaError | undefined, code: RdmaErrorCode): void {
     // The facts outlive the handle: a peer's address is asked for after its connection.
     this.#facts ??= readFacts(this.device, this.#handle);
+    this.#counters = this.counters();
     this.#ended = true;
+    this.#failed = error !== undefined;
     this.flush();
     this.#recall({ status: "flushed", byteLength: 0 });
     this.device.release(this.tag, this.#handle);
     this.receives?.detach();
+    if (this.established === undefined) this.onEnd(error);
     this.established?.(error ?? new RdmaError(code === "Ok" ? "Closed" : code));
     this.#resolveClosed(error);
   }
@@ -370,6 +432,7 @@ export abstract class Connection implements AsyncDisposable {
     if (this.#ended) return;
     this.flush();
     this.#closing = true;
+    this.#aborted = true;
     this.device.native.weft_abort(this.#handle);
     this.device.kick();
   }

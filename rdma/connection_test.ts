@@ -155,6 +155,7 @@ Deno.test("connection: a peer that says nothing times out; a signal ends the wai
   const pd = device.allocateProtectionDomain();
   using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = silent.addr as Deno.NetAddr;
+  await device.hold.begin();
   const before = openDescriptors();
   const conns: Deno.Conn[] = [];
   const accepting = (async () => {

@@ -13,10 +13,13 @@ import {
   SettingsFlag,
 } from "./_ffi/layout.ts";
 import { type Native, openLibrary } from "./_ffi/library.ts";
+import { type AsyncEvent, AsyncEvents } from "./async_events.ts";
 import { CompletionQueue, type CompletionQueueOptions } from "./completion_queue.ts";
 import { type Connection, readFacts } from "./connection.ts";
 import { check, codeOf, RdmaError } from "./errors.ts";
 import { checkPrivateData, ConnectionRequest, Listener, type ListenOptions, type StartupOptions } from "./listener.ts";
+import { endRegistrations } from "./memory_region.ts";
+import { MemoryHold } from "./memory_hold.ts";
 import { ProtectionDomain } from "./protection_domain.ts";
 import { type PollingOptions, Pump, type RingEntry } from "./pump.ts";
 import { QueuePair, type Queues } from "./queue_pair.ts";
@@ -34,6 +37,24 @@ const MULPDU_MAX = 65_535;
 
 /** What the engine counts. Each number only grows, but for `regions` and `liveConnections`: how many there are now, in whatever state. */
 export type DeviceCounters = Record<typeof COUNTERS[number], number>;
+
+/** When a sleeping JavaScript is woken for completions and events. */
+export interface Moderation {
+  /** For so many, */
+  count: number;
+  /** or when the first of fewer has waited for so long, milliseconds. */
+  periodMs: number;
+}
+
+/** How a device is opened. */
+export interface DeviceOptions {
+  /** The native library; the default is what `WEFT_LIBRARY` names, else what was built. */
+  libraryPath?: string;
+  /** How it waits for completions. */
+  polling?: PollingOptions;
+  /** As {@linkcode Device.moderate} takes it. */
+  moderation?: Moderation;
+}
 
 /** Where to connect to. */
 export interface ConnectOptions extends StartupOptions, Queues {
@@ -74,7 +95,14 @@ export class Device implements AsyncDisposable {
   readonly #pump: Pump;
   readonly #endpoints: (Connection | SharedReceiveQueue | ListenOptions | undefined)[] = [undefined];
   readonly #freeTags: number[] = [];
-  readonly #listeners = new Set<Listener>();
+  readonly #listeners = new Map<number, Listener>();
+  readonly #events = new Set<AsyncEvents>();
+  /**
+   * Keeps the memory of registered buffers. For protection domains.
+   *
+   * @internal
+   */
+  readonly hold: MemoryHold = new MemoryHold(endRegistrations);
   readonly #shared = new Set<SharedReceiveQueue>();
   readonly #dirty: { flush(): void }[] = [];
   #flushScheduled = false;
@@ -100,8 +128,33 @@ export class Device implements AsyncDisposable {
   }
 
   /** Opens a device. The native library is loaded at the first one. */
-  static open(options: { libraryPath?: string; polling?: PollingOptions } = {}): Device {
-    return new Device(openLibrary(options.libraryPath), options.polling);
+  static open(options: DeviceOptions = {}): Device {
+    const device = new Device(openLibrary(options.libraryPath), options.polling);
+    if (options.moderation !== undefined) device.moderate(options.moderation);
+    return device;
+  }
+
+  /**
+   * Has a sleeping JavaScript woken for several completions and events at once, or for fewer after a time; `undefined`: for each, as at first. What is awake sees them at
+   * once. It is for everything on the device, connection requests and errors included.
+   */
+  moderate(moderation: Moderation | undefined): void {
+    const { count, periodMs } = moderation ?? { count: 0, periodMs: 0 };
+    const isPossible = Number.isInteger(count) && count >= 0 && count <= 2048 && periodMs >= 0 && periodMs <= 60_000;
+    if (!isPossible) throw new RangeError("moderation: a count up to 2048, and a period up to 60,000 ms");
+    check(this.usable().native.weft_moderate(this.handle, count, Math.ceil(periodMs * 1000)));
+  }
+
+  /** What happens from now on beside completions, to be iterated over. Several streams have the same events each. */
+  events(): AsyncEvents {
+    const events = new AsyncEvents(() => this.#events.delete(events));
+    this.usable().#events.add(events);
+    return events;
+  }
+
+  /** Something has happened. For the classes of this directory. */
+  tell(event: AsyncEvent): void {
+    for (const events of this.#events) events.push(event);
   }
 
   /** Whether it can be used. */
@@ -210,6 +263,7 @@ export class Device implements AsyncDisposable {
   async connect(options: ConnectOptions): Promise<QueuePair> {
     const privateData = checkPrivateData(options.privateData);
     const settings = this.settings({ ...options });
+    await this.hold.begin();
     const queuePair = await this.#connect(
       options,
       settings,
@@ -302,14 +356,16 @@ export class Device implements AsyncDisposable {
     this.#endpoints[tag] = options;
     this.#pump.ref();
     const listener = new Listener(this, { hostname, port: out[1], tag, handle: out[0] });
-    this.#listeners.add(listener);
+    this.#listeners.set(tag, listener);
+    void this.hold.begin();
+    this.tell({ type: "portActive", listener });
     return listener;
   }
 
   /** For {@linkcode Listener.close}. */
-  releaseListener(listener: Listener, tag: number, handle: number): void {
+  releaseListener(tag: number, handle: number): void {
     if (this.#open) this.native.weft_listener_close(handle);
-    this.#listeners.delete(listener);
+    this.#listeners.delete(tag);
     // The tag stays taken: requests that are in the ring still name it.
     this.#endpoints[tag] = undefined;
     this.#pump.unref();
@@ -374,9 +430,13 @@ export class Device implements AsyncDisposable {
         if (facts === undefined) break; // the peer has gone already
         const request = new ConnectionRequest(this, entry.aux, facts);
         if (onRequest === undefined) request.reject();
-        else onRequest(request);
+        else if (this.hold.begun) onRequest(request);
+        else void this.hold.begin().then(() => onRequest(request)).catch(reportError);
         break;
       }
+      case EntryKind.Port:
+        this.tell({ type: entry.status === 0 ? "portActive" : "portError", listener: this.#listeners.get(entry.tag) });
+        break;
       case EntryKind.Stream:
         this.#acceptStream(entry.aux, (endpoint ?? {}) as ListenOptions);
         break;
@@ -404,7 +464,7 @@ export class Device implements AsyncDisposable {
   /** Closes every listener, resets every connection and ends the background thread. */
   async close(): Promise<void> {
     if (!this.#open) return;
-    for (const listener of this.#listeners) await listener.close();
+    for (const listener of this.#listeners.values()) await listener.close();
     const ends: Promise<unknown>[] = [];
     for (const endpoint of this.#endpoints) {
       if (endpoint !== undefined && "abort" in endpoint) {
@@ -417,9 +477,11 @@ export class Device implements AsyncDisposable {
     for (const queue of this.#shared) queue[Symbol.dispose]();
     // Memory of the engine's goes with the device: what is left of it must not be seen any more.
     for (const domain of this.#domains) domain[Symbol.dispose]();
+    for (const events of this.#events) void events.return();
     this.#open = false;
     this.#pump.close();
     this.native.weft_device_close(this.handle);
+    await this.hold.close();
   }
 
   /** The same as {@linkcode close}. */

@@ -111,6 +111,8 @@ Deno.test("device: peers cannot take the process's last descriptors", async () =
     };
     const conns: Deno.Conn[] = [];
     for (let i = 0; i < 200; i++) conns.push(await Deno.connect({ hostname: "127.0.0.1", port }));
+    const told = async () => JSON.parse((await within(lines.next(), 5000)).value).event;
+    assertEquals(await told(), "portError");
     const taken: boolean[] = [];
     for (const conn of conns) taken.push(await echoed(conn, 1));
     const count = taken.filter((yes) => yes).length;
@@ -124,6 +126,7 @@ Deno.test("device: peers cannot take the process's last descriptors", async () =
     const again = await Deno.connect({ hostname: "127.0.0.1", port });
     // the places of the others are free again as soon as their ends have been seen
     assert(await echoed(again, 3));
+    assertEquals(await told(), "portActive");
     again.close();
   } finally {
     child.kill();

@@ -105,7 +105,7 @@ export class Listener implements AsyncDisposable {
   close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
-      this.#device.releaseListener(this, this.#tag, this.#handle);
+      this.#device.releaseListener(this.#tag, this.#handle);
     }
     return Promise.resolve();
   }

@@ -15,6 +15,11 @@ const ACCESS_ALL = 7;
 /** Regions in use by buffer, so that upper layers find the registration that an application made. */
 const registrations = new WeakMap<ArrayBufferLike, Set<MemoryRegion>>();
 
+/** Ends every registration of a buffer. */
+export function endRegistrations(buffer: ArrayBufferLike): void {
+  for (const region of [...registrations.get(buffer) ?? []]) region.deregister();
+}
+
 /** Memory that a work request may name: a region, or a window on one. */
 export interface LocalMemory {
   /** Steering tag. */
@@ -176,22 +181,29 @@ export class MemoryRegion implements Disposable, LocalMemory {
 
   /**
    * Ends the registration. When it returns nobody is touching the memory through it, and nobody will. Work that still names it fails its connection. Memory that
-   * the engine allocated is given back, and views of it become empty.
+   * the engine allocated is given back, and views of it become empty; where the application has transferred their buffer, it is never given back.
    */
   deregister(): void {
     if (!this.#live) return;
     this.#live = false;
     this.pd.forget(this);
     registrations.get(this.#whole.buffer)?.delete(this);
-    const device = this.pd.device;
+    const { open, handle, native, hold } = this.pd.device;
     const buffer = this.#whole.buffer;
-    const release = () => device.open && device.native.weft_memory_invalidate(device.handle, this.stag);
-    if (this.#owned) {
-      // Detach first: a view left behind would read another owner's memory.
-      if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer();
-      this.#bytes = new Uint8Array(0);
+    if (!this.#owned) {
+      if (open) native.weft_memory_invalidate(handle, this.stag);
+      if (buffer instanceof ArrayBuffer) hold.release(buffer);
+      return;
     }
-    release();
+    this.#bytes = new Uint8Array(0);
+    if (buffer instanceof ArrayBuffer && !buffer.detached) {
+      // Detach first: a view left behind would read another owner's memory.
+      buffer.transfer();
+      if (open) native.weft_memory_invalidate(handle, this.stag);
+    } else if (open) {
+      // The application has transferred the buffer, to where we cannot take it back.
+      native.weft_memory_abandon(handle, this.stag);
+    }
   }
 
   /** The same as {@linkcode deregister}. */

@@ -17,9 +17,11 @@
  *
  * @module
  */
-export { COUNTERS } from "./_ffi/layout.ts";
+export { CONNECTION_COUNTERS, COUNTERS } from "./_ffi/layout.ts";
 export { Device } from "./device.ts";
-export type { ConnectOptions, DeviceCounters } from "./device.ts";
+export type { ConnectOptions, DeviceCounters, DeviceOptions, Moderation } from "./device.ts";
+export { AsyncEvents } from "./async_events.ts";
+export type { AsyncEvent, AsyncEventType } from "./async_events.ts";
 export { ConnectionRequest, Listener } from "./listener.ts";
 export type { Congestion, ListenOptions, StartupOptions } from "./listener.ts";
 export { ProtectionDomain } from "./protection_domain.ts";
@@ -30,10 +32,18 @@ export { ADVERTISEMENT_BYTES, decodeAdvertisement, encodeAdvertisement, RemoteBu
 export { BufferPool } from "./buffer_pool.ts";
 export type { PooledBuffer } from "./buffer_pool.ts";
 export { Connection } from "./connection.ts";
-export type { Completed, CompletionStatus, ConnectionFacts, WorkCompletion } from "./connection.ts";
+export type {
+  Completed,
+  CompletionStatus,
+  ConnectionCounters,
+  ConnectionFacts,
+  QueuePairState,
+  WorkCompletion,
+} from "./connection.ts";
 export { QueuePair } from "./queue_pair.ts";
 export type {
   AtomicWork,
+  InlineOptions,
   LocalSge,
   MemoryWork,
   Queues,

@@ -53,10 +53,11 @@ export class ProtectionDomain implements Disposable {
   }
 
   /**
-   * Registers memory of the application's in place: a typed array or another view. The region refers to its buffer until deregistered; until then the application
-   * must not detach, transfer or shrink the buffer.
+   * Registers memory of the application's in place: a typed array or another view, of shared memory, too. Whatever becomes of the buffer meanwhile (an `ArrayBuffer`
+   * may be transferred), its memory stays until the region is deregistered.
    *
-   * @throws {TypeError} for a resizable, shared or detached buffer, which cannot stay in place
+   * @throws {TypeError} for a detached buffer, and for a resizable `ArrayBuffer`, whose memory may shrink (a growable `SharedArrayBuffer` will do)
+   * @throws {RdmaError} `System` for an `ArrayBuffer` where the program cannot connect to itself, on 127.0.0.1, which holding its memory needs
    */
   register(
     view: ArrayBufferView,
@@ -65,15 +66,21 @@ export class ProtectionDomain implements Disposable {
   ): MemoryRegion {
     const word = accessWord(access, options);
     const { buffer } = view;
-    if (!(buffer instanceof ArrayBuffer)) throw new TypeError("shared memory cannot be registered");
-    if (buffer.resizable) throw new TypeError("a resizable buffer cannot be registered: it may not stay in place");
-    if (buffer.detached) throw new TypeError("the buffer is detached");
+    const detachable = buffer instanceof ArrayBuffer ? buffer : undefined;
+    if (detachable?.resizable) {
+      throw new TypeError("a resizable buffer cannot be registered: it may not stay in place");
+    }
+    if (detachable?.detached) throw new TypeError("the buffer is detached");
     const { native, handle, out } = this.device.usable();
     const bytes = view instanceof Uint8Array
       ? view as Uint8Array<ArrayBuffer>
-      : new Uint8Array(buffer, view.byteOffset, view.byteLength);
+      : new Uint8Array(buffer as ArrayBuffer, view.byteOffset, view.byteLength);
     const only = options.connection?.handle ?? 0;
-    check(native.weft_memory_register(handle, this.id, bytes, bytes.byteLength, word, only, out));
+    const { hold } = this.device;
+    if (detachable !== undefined) hold.add(detachable);
+    const status = native.weft_memory_register(handle, this.id, bytes, bytes.byteLength, word, only, out);
+    if (status < 0 && detachable !== undefined) hold.release(detachable);
+    check(status);
     const [stag, address, to] = out;
     return this.#add(new MemoryRegion(this, { stag, address, to, bytes, access, owned: false }));
   }

@@ -3,12 +3,20 @@
  *
  * @module
  */
-import { WorkFlag, WorkOpcode } from "./_ffi/layout.ts";
-import { type Completed, type CompletionStatus, Connection, type WorkCompletion } from "./connection.ts";
+import { INLINE_MAX, WorkFlag, WorkOpcode } from "./_ffi/layout.ts";
+import {
+  type Completed,
+  type CompletionStatus,
+  Connection,
+  type QueuePairState,
+  type WorkCompletion,
+} from "./connection.ts";
 import type { CompletionQueue } from "./completion_queue.ts";
 import type { Device } from "./device.ts";
-import { RdmaError } from "./errors.ts";
+import { RdmaError, type TerminateInfo } from "./errors.ts";
+import type { AsyncEventType } from "./async_events.ts";
 import type { AddressingOptions, LocalMemory, MemoryRegion, MemoryWindow, Registration } from "./memory_region.ts";
+import type { ProtectionDomain } from "./protection_domain.ts";
 import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 
 /** When a peer that has said nothing yet is nudged, counted from our first work. */
@@ -52,6 +60,15 @@ export interface WorkRequestOptions {
   fence?: boolean;
 }
 
+/** How a payload is taken. */
+export interface InlineOptions {
+  /**
+   * Copies the payload, of at most 256 bytes, when the work is posted: the application may change or deregister its memory at once, instead of at the completion.
+   * Default: false.
+   */
+  inline?: boolean;
+}
+
 /** Where completions go that have no callback. */
 export interface Queues {
   /** For the send queue. */
@@ -66,8 +83,8 @@ export interface Queues {
 export type TransferRequest<Element = Sge> =
   & WorkRequestOptions
   & (
-    | { opcode: "send"; local: readonly Element[]; invalidate?: number; solicited?: boolean }
-    | { opcode: "write"; local: readonly Element[]; remote: RemoteMemory }
+    | { opcode: "send"; local: readonly Element[]; invalidate?: number; solicited?: boolean } & InlineOptions
+    | { opcode: "write"; local: readonly Element[]; remote: RemoteMemory } & InlineOptions
     | {
       opcode: "read";
       local: readonly Element[];
@@ -144,6 +161,8 @@ function operandsOf(work: AtomicWork): [opcode: number, operands: readonly bigin
  * been placed.
  */
 export class QueuePair extends Connection {
+  /** The domain of the memory that its work and its peer may name. */
+  readonly pd: ProtectionDomain;
   /** Where completions of the send queue go that have no callback. */
   readonly sendQueue: CompletionQueue | undefined;
   /** Where completions of receives go that have no callback. */
@@ -152,10 +171,27 @@ export class QueuePair extends Connection {
   #nudges = false;
 
   /** For the device's use. */
-  constructor(device: Device, fields: { tag: number; handle: number; queues: Queues }) {
+  constructor(device: Device, fields: { tag: number; handle: number; queues: Queues & { pd: ProtectionDomain } }) {
     super(device, fields.tag, fields.handle, fields.queues.receives);
+    this.pd = fields.queues.pd;
     this.sendQueue = fields.queues.sendQueue;
     this.receiveQueue = fields.queues.receiveQueue;
+  }
+
+  /** Where it is in its life. */
+  get state(): QueuePairState {
+    return this.phase;
+  }
+
+  /** Tells of it. */
+  protected override onReadyToSend(): void {
+    this.device.tell({ type: "communicationEstablished", queuePair: this });
+  }
+
+  /** Tells of it. */
+  protected override onEnd(error: RdmaError | undefined): void {
+    this.device.tell({ type: endOf(error, this.phase), queuePair: this, error });
+    if (this.receives !== undefined) this.device.tell({ type: "lastWorkRequestReached", queuePair: this });
   }
 
   /** The peer's private data of the MPA start-up. */
@@ -179,14 +215,14 @@ export class QueuePair extends Connection {
    * Queues work. It leaves with everything else that is posted in the same batch of completions, or the same turn, or at the next {@linkcode flush} or
    * {@linkcode Device.progress}. Work that is not signalled, or has neither callback nor completion queue, costs no completion.
    *
-   * @throws {RdmaError} `Closed`, or `Exhausted` where too much is outstanding
+   * @throws {RdmaError} `Closed` in a {@linkcode state} that takes no work, or `Exhausted` where too much is outstanding
    */
   postSend(work: TransferRequest, done?: Completed): void;
   /** Queues work of any kind, as above. */
   postSend(work: WorkRequest, done?: Completed): void;
   postSend(work: WorkRequest, done: Completed | undefined = this.#toSendQueue(work)): void {
     const { local = NO_ELEMENTS } = work;
-    checkElements(local);
+    checkElements(local, this.pd);
     if (this.#nudges) this.#startNudging();
     let signal: number = WorkFlag.Signalled;
     if (done === undefined || work.signalled === false) {
@@ -196,12 +232,14 @@ export class QueuePair extends Connection {
     if (work.fence) signal |= WorkFlag.Fence;
     switch (work.opcode) {
       case "send": {
+        if (work.inline) return this.#postInline(work, signal, done);
         const flags = signal | (work.invalidate === undefined ? 0 : WorkFlag.Invalidate) |
           (work.solicited ? WorkFlag.Solicited : 0);
         this.begin(WorkOpcode.Send, flags, local.length, done, local, 0, 0n, work.invalidate ?? 0);
         break;
       }
       case "write":
+        if (work.inline) return this.#postInline(work, signal, done);
         this.begin(WorkOpcode.Write, signal, local.length, done, local, work.remote.stag, work.remote.address);
         break;
       case "read":
@@ -235,6 +273,30 @@ export class QueuePair extends Connection {
     this.#elements(local);
   }
 
+  #postInline(
+    work: TransferRequest<LocalSge> & { opcode: "send" | "write" },
+    signal: number,
+    done: Completed | undefined,
+  ): void {
+    const length = work.local.reduce((sum, element) => sum + element.length, 0);
+    if (length > INLINE_MAX) throw new RangeError(`at most ${INLINE_MAX} bytes can be inline`);
+    let flags = signal | WorkFlag.Inline;
+    if (work.opcode === "write") {
+      this.begin(WorkOpcode.Write, flags, length, done, undefined, work.remote.stag, work.remote.address);
+    } else {
+      if (work.invalidate !== undefined) flags |= WorkFlag.Invalidate;
+      if (work.solicited) flags |= WorkFlag.Solicited;
+      this.begin(WorkOpcode.Send, flags, length, done, undefined, 0, 0n, work.invalidate ?? 0);
+    }
+    const bytes = new Uint8Array(length);
+    let at = 0;
+    for (const { region, offset, length } of work.local) {
+      bytes.set(region.bytes.subarray(offset, offset + length), at);
+      at += length;
+    }
+    this.payload(bytes);
+  }
+
   /**
    * Has a peer that keeps silent behind our first work look again, by a zero-length Write, which touches no memory. Linux's siw overlooks what arrives while
    * it is still busy with its MPA reply (`siw_accept`), until something more comes: without this both sides may wait for ever.
@@ -260,7 +322,7 @@ export class QueuePair extends Connection {
   }
 
   #postMemoryWork(work: MemoryWork, flags: number, done: Completed | undefined): void {
-    if (this.isClosed) throw new RdmaError("Closed");
+    if (this.isClosed) throw this.closedError();
     if (work.opcode === "invalidateLocal") {
       const { target } = work;
       if (!target.live) throw new TypeError("the memory is not registered or bound");
@@ -297,7 +359,7 @@ export class QueuePair extends Connection {
    * callback, or an `id` that the completion in the receive queue will carry.
    */
   postRecv(local: readonly Sge[], done: Completed | { id: unknown }): void {
-    checkElements(local);
+    checkElements(local, this.pd);
     if (this.receives !== undefined) throw new TypeError("the queue pair takes its receives from a shared queue");
     const callback = typeof done === "function" ? done : this.#toReceiveQueue(done.id);
     this.begin(WorkOpcode.Receive, WorkFlag.Signalled, local.length, callback, local);
@@ -375,6 +437,25 @@ export class QueuePair extends Connection {
   }
 }
 
+/** The event of an end. */
+function endOf(error: RdmaError | undefined, state: QueuePairState): AsyncEventType {
+  switch (error?.code) {
+    case undefined:
+      return state === "err" ? "queuePairFatal" : "sendQueueDrained";
+    case "Panic":
+      return "localCatastrophic";
+    case "PeerViolation":
+      return isAccessError(error.terminate) ? "accessError" : "requestError";
+    default:
+      return "queuePairFatal";
+  }
+}
+
+/** Whether a Terminate tells of memory: RDMAP's remote protection errors, DDP's errors of tagged buffers (RFC 5040 §4.8). */
+function isAccessError(terminate: TerminateInfo | undefined): boolean {
+  return terminate !== undefined && terminate.layer < 2 && terminate.etype === 1;
+}
+
 /** For work that is not signalled: the engine reports some of it all the same. */
 function unlessSuccess(done: Completed): Completed {
   return (completion) => {
@@ -387,11 +468,12 @@ export function failure(status: CompletionStatus): RdmaError {
   return new RdmaError(status === "flushed" || status === "success" ? "Flushed" : status);
 }
 
-/** Throws for elements that are not within a live region. */
-export function checkElements(local: readonly LocalSge[]): void {
+/** Throws for elements that are not within a live region of the domain. */
+export function checkElements(local: readonly LocalSge[], pd: ProtectionDomain): void {
   let total = 0;
   for (const { region, offset, length } of local) {
     if (!region.live) throw new TypeError("the region is deregistered");
+    if (region.pd !== pd) throw new TypeError("the region is of another protection domain");
     if (!(offset >= 0 && length >= 0 && offset + length <= region.byteLength)) {
       throw new RangeError("the element is not within its region");
     }

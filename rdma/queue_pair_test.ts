@@ -212,6 +212,9 @@ Deno.test("queue pair: misuse is refused before anything happens", async () => {
   const gone = client.pd.allocate(100);
   gone.deregister();
   assertThrows(() => post({ ...sge, region: gone }), TypeError, "deregistered");
+  const other = client.device.allocateProtectionDomain().allocate(100);
+  assertThrows(() => post({ ...sge, region: other }), TypeError, "another protection domain");
+  assertThrows(() => client.qp.postRecv([{ ...sge, region: other }], () => {}), TypeError, "another protection domain");
   assertThrows(() => client.qp.postRecv([{ ...sge, region: gone }], () => {}), TypeError);
   // nothing of all that is left over
   await client.qp.write([sge], target);

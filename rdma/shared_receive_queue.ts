@@ -108,9 +108,8 @@ export class SharedReceiveQueue implements Disposable {
    */
   postRecv(local: readonly Sge[], done: Received | { id: unknown }): void {
     this.#usable();
-    checkElements(local);
+    checkElements(local, this.pd);
     if (local.length > SGES_MAX) throw new RangeError(`at most ${SGES_MAX} elements`);
-    if (local.some(({ region }) => region.pd !== this.pd)) throw new TypeError("the region is of another domain");
     if (this.length >= this.depth) throw new RdmaError("Exhausted", { message: "too many receives are outstanding" });
     const received = typeof done === "function" ? done : this.#toQueue(done.id);
     const slot = this.#free.pop() ?? this.#posted.length;
@@ -207,7 +206,9 @@ export class SharedReceiveQueue implements Disposable {
    * @internal
    */
   handleEntry(entry: RingEntry): void {
-    if (entry.kind === EntryKind.Limit) this.#onLimit?.(entry.bytes);
+    if (entry.kind !== EntryKind.Limit) return;
+    this.#device.tell({ type: "sharedReceiveQueueLimit", sharedReceiveQueue: this });
+    this.#onLimit?.(entry.bytes);
   }
 
   /**

@@ -152,7 +152,7 @@ Deno.test("shared receive queue: its depth, domain and end are held to", async (
   const elsewhere: SharedReceiveQueue = device.createSharedReceiveQueue({ pd: other });
   const settings: StartupOptions & { receives: SharedReceiveQueue } = { pd, receives: elsewhere };
   await assertRejects(() => device.connect({ hostname: "127.0.0.1", port: 1, ...settings }), TypeError);
-  assertThrows(() => elsewhere.postRecv(whole(region), () => {}), TypeError, "another domain");
+  assertThrows(() => elsewhere.postRecv(whole(region), () => {}), TypeError, "another protection domain");
   assertThrows(() => elsewhere.postRecv(whole(foreign), { id: 1 }), TypeError, "no completion queue");
   elsewhere.postRecv(whole(foreign), (done) => flushed.push(done.status));
   elsewhere.close();

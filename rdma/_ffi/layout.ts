@@ -23,6 +23,8 @@ export const EntryKind = {
   Closed: 6,
   Immediate: 7,
   Limit: 8,
+  Ready: 9,
+  Port: 10,
 } as const;
 
 /** Words of a work request in front of its elements: opcode and flags and count, slot, STag, STag to invalidate, offset low, offset high. */
@@ -47,7 +49,16 @@ export const WorkOpcode = {
 /** Words of an atomic operation's operands, behind its element: data, mask, compare, compare mask, each low and high. */
 export const ATOMIC_WORDS = 8;
 /** Flags of a work request. */
-export const WorkFlag = { Signalled: 1, Invalidate: 2, Solicited: 4, Fence: 8, InvalidateSink: 16 } as const;
+export const WorkFlag = {
+  Signalled: 1,
+  Invalidate: 2,
+  Solicited: 4,
+  Fence: 8,
+  InvalidateSink: 16,
+  Inline: 32,
+} as const;
+/** The most payload of a work request that is copied when it is posted; its element count is that of its bytes then. */
+export const INLINE_MAX = 256;
 
 /**
  * Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision, handle of a shared receive queue low and high, flags, MULPDU, congestion control, time to
@@ -66,6 +77,27 @@ export const CONGESTIONS = ["suitable", "system", "cubic", "reno", "bbr", "dctcp
 export const MemoryFlag = { Inactive: 1 << 8, Reregister: 1 << 9, ZeroBased: 1 << 10, HugePages: 1 << 11 } as const;
 /** Bytes of connection facts: 8 words, two addresses as text of 64 bytes, private data of 512, the name of a congestion control of 16. */
 export const FACTS_BYTES = 32 + 64 + 64 + 512 + 16;
+
+/** Names of a connection's counters that are its own alone; a device counts the same by other means. */
+const FPDU_COUNTERS = ["fpdusSent", "fpdusReceived"] as const;
+/** Names of what connections have done, which a device has the sums of. */
+const TALLY = [
+  "wireBytesSent",
+  "wireBytesReceived",
+  "sends",
+  "writes",
+  "reads",
+  "atomics",
+  "immediates",
+  "memoryOperations",
+  "receives",
+  "writesReceived",
+  "readsServed",
+  "atomicsServed",
+  "flushed",
+] as const;
+/** Names of a connection's counters, in the order in which `weft_connection_counters` writes them. */
+export const CONNECTION_COUNTERS = [...FPDU_COUNTERS, ...TALLY] as const;
 
 /** Names of the device's counters, in the order in which `weft_counters` writes them. */
 export const COUNTERS = [
@@ -91,4 +123,5 @@ export const COUNTERS = [
   "panics",
   "regions",
   "liveConnections",
+  ...TALLY,
 ] as const;

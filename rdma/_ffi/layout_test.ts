@@ -23,6 +23,7 @@ Deno.test("layout: constants are those of the engine", async () => {
   assertEquals(Number(constant(abi, "SGES_MAX")), layout.SGES_MAX);
   assertEquals(Number(constant(abi, "SETTINGS_WORDS")), layout.SETTINGS_WORDS);
   assertEquals(Number(constant(abi, "LIMITS_WORDS")), layout.LIMITS_WORDS);
+  assertEquals(Number(constant(await engine("tx.rs"), "INLINE_MAX")), layout.INLINE_MAX);
   const sum = constant(abi, "FACTS_BYTES").split("+").reduce((total, term) => total + Number(term), 0);
   assertEquals(sum, layout.FACTS_BYTES);
   assertEquals(Number(constant(ring, "ENTRY_WORDS")), layout.RING_ENTRY_WORDS);
@@ -36,9 +37,13 @@ Deno.test("layout: entry kinds, counters and statuses are those of the engine, i
   assertEquals(numbers, { ...layout.EntryKind });
 
   const names = (await engine("counters.rs")).match(/\ncounters! \{([^}]*)\}/)![1].match(/\w+/g)!;
-  const camel = names.map((name) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase()));
+  const camelCase = (name: string) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
+  const camel = names.map(camelCase);
   // how many regions and connections there are is not counted but asked for
-  assertEquals([...camel, "regions", "liveConnections"], [...layout.COUNTERS]);
+  const tally = (await engine("counters.rs")).match(/\ntally! \{([^}]*)\}/)![1].match(/\w+/g)!.map(camelCase);
+  assertEquals(tally, [...layout.CONNECTION_COUNTERS]);
+  const elsewhere = Number(constant(await engine("counters.rs"), "TALLY_ELSEWHERE"));
+  assertEquals([...camel, "regions", "liveConnections", ...tally.slice(elsewhere)], [...layout.COUNTERS]);
 
   const statuses = (await engine("status.rs")).match(/enum Status \{([^}]*)\}/)![1];
   for (const [, name, value] of statuses.matchAll(/(\w+) = (-?\d+)/g)) {

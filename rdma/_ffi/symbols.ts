@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 7;
+export const ABI_VERSION = 8;
 
 /** Symbols of the engine. */
 export const symbols = {
@@ -19,6 +19,11 @@ export const symbols = {
   weft_progress: { parameters: ["f64", /* device */ "u32" /* spin, ns */], result: "i32" },
   weft_arm: { parameters: ["f64" /* device */], result: "i32" },
   weft_counters: { parameters: ["f64", /* device */ "buffer", /* out f64[] */ "u32" /* count */], result: "i32" },
+  weft_connection_counters: {
+    parameters: ["f64", /* connection */ "buffer", /* out f64[] */ "u32" /* count */],
+    result: "i32",
+  },
+  weft_moderate: { parameters: ["f64", /* device */ "u32", /* entries */ "u32" /* period, µs */], result: "i32" },
   weft_memory_allocate: {
     parameters: ["f64", /* device */ "u32", /* pd */ "f64", /* bytes */ "u32", /* access */ "buffer" /* out f64[3] */],
     result: "i32",
@@ -48,6 +53,7 @@ export const symbols = {
     result: "i32",
   },
   weft_memory_invalidate: { parameters: ["f64", /* device */ "u32" /* stag */], result: "i32" },
+  weft_memory_abandon: { parameters: ["f64", /* device */ "u32" /* stag */], result: "i32" },
   weft_listen: {
     parameters: [
       "f64", /* device */

@@ -12,6 +12,7 @@ import {
   type MemoryRegion,
   type ProtectionDomain,
   type QueuePair,
+  type RemoteMemory,
   type Sge,
   type StartupOptions,
 } from "../mod.ts";
@@ -126,6 +127,12 @@ export function generator(seed: number): () => number {
 /** A scatter/gather list of the whole region. */
 export function whole(region: MemoryRegion): Sge[] {
   return [region.sge()];
+}
+
+/** Writes all of `source`, and waits until it is in its place: the answer of a Read comes behind it. */
+export async function writePlaced(qp: QueuePair, source: MemoryRegion, remote: RemoteMemory): Promise<void> {
+  await qp.write(whole(source), remote);
+  await qp.read([], remote);
 }
 
 /** What was counted since `before`. */

@@ -9,20 +9,21 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_proto::{AtomicOperation, AtomicRequest, Rtr, StartupOptions};
+use weft_proto::{Rtr, StartupOptions};
 
 use crate::admission::Limits;
 use crate::conn::{Conn, Options, POSTED_MAX};
+use crate::counters::TALLY_ELSEWHERE;
 use crate::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
 use crate::listener::{Listener, CONNECTIONS_MAX};
 use crate::memory::{Grant, Region, REREGISTER};
 use crate::shared::SharedReceives;
 use crate::socket::Congestion;
 use crate::status::Status;
-use crate::work::{Operation, ReceiveWork, SendWork, Sge, Sges};
+use crate::work::decode::decode;
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -164,7 +165,17 @@ pub extern "C" fn weft_arm(handle: f64) -> i32 {
     boundary!({ Ok(i32::from(device(handle)?.arm())) })
 }
 
-/// Copies the first `count` counters out; returns how many there are.
+/// # Safety
+/// `out` has room for `count` values.
+unsafe fn numbers(out: *mut f64, count: u32, values: &[u64]) -> Result<i32, Status> {
+    for (i, value) in values.iter().enumerate().take(count as usize) {
+        // SAFETY: by this function's contract.
+        unsafe { output(out.add(i), [*value as f64]) }?;
+    }
+    Ok(values.len() as i32)
+}
+
+/// Copies the first `count` counters of a device out; returns how many there are.
 ///
 /// # Safety
 /// `out` has room for `count` values.
@@ -174,11 +185,31 @@ pub unsafe extern "C" fn weft_counters(handle: f64, out: *mut f64, count: u32) -
         let mut values = device(handle)?.counters.snapshot();
         values.push(device(handle)?.memory.len() as u64);
         values.push(device(handle)?.alive.load(Ordering::SeqCst));
-        for (i, value) in values.iter().enumerate().take(count as usize) {
-            // SAFETY: the caller vouches for `count` values.
-            unsafe { output(out.add(i), [*value as f64]) }?;
-        }
-        Ok(values.len() as i32)
+        values.extend(device(handle)?.tally().values().iter().skip(TALLY_ELSEWHERE));
+        // SAFETY: the caller vouches for `count` values.
+        unsafe { numbers(out, count, &values) }
+    })
+}
+
+/// Copies the first `count` counters of a connection out; returns how many there are.
+///
+/// # Safety
+/// `out` has room for `count` values.
+#[no_mangle]
+pub unsafe extern "C" fn weft_connection_counters(handle: f64, out: *mut f64, count: u32) -> i32 {
+    boundary!({
+        let values = conn(handle)?.tally().values();
+        // SAFETY: the caller vouches for `count` values.
+        unsafe { numbers(out, count, &values) }
+    })
+}
+
+/// Has a sleeping JavaScript woken only for `count` entries, or for fewer when the first of them has waited for `period_us`; `count` 0 or 1: for each.
+#[no_mangle]
+pub extern "C" fn weft_moderate(handle: f64, count: u32, period_us: u32) -> i32 {
+    boundary!({
+        device(handle)?.moderate(count, Duration::from_micros(u64::from(period_us)));
+        Ok(0)
     })
 }
 
@@ -268,6 +299,15 @@ pub unsafe extern "C" fn weft_memory_bind(
 pub extern "C" fn weft_memory_invalidate(handle: f64, stag: u32) -> i32 {
     boundary!({
         device(handle)?.memory.invalidate(stag).ok_or(Status::BadHandle)?;
+        Ok(0)
+    })
+}
+
+/// The same for allocated memory that is to stay mapped, for ever: JavaScript has buffers on it that nobody can find.
+#[no_mangle]
+pub extern "C" fn weft_memory_abandon(handle: f64, stag: u32) -> i32 {
+    boundary!({
+        device(handle)?.memory.abandon(stag)?;
         Ok(0)
     })
 }
@@ -501,81 +541,8 @@ pub unsafe extern "C" fn weft_facts(handle: f64, out: *mut u8) -> i32 {
     })
 }
 
-fn longs(words: &[u32; ATOMIC_WORDS]) -> [u64; 4] {
-    let [a, b, c, d, e, f, g, h] = words.map(u64::from);
-    [b << 32 | a, d << 32 | c, f << 32 | e, h << 32 | g]
-}
-
-/// How many requests there are at the most, this one and those in `rest`, if each has an element.
-fn most(rest: &[u32]) -> usize {
-    1 + rest.len() / (WORK_WORDS + SGE_WORDS)
-}
-
-fn decode(
-    words: &[u32],
-    stream: bool,
-    sends: &mut Vec<SendWork>,
-    receives: &mut Vec<ReceiveWork>,
-) -> Result<(), Status> {
-    let mut rest = words;
-    while !rest.is_empty() {
-        let Some((head, tail)) = rest.split_first_chunk::<WORK_WORDS>() else { return Err(Status::Invalid) };
-        let [kind, slot, stag, invalidate, to_low, to_high] = *head;
-        let (opcode, flags, count) = (kind & 0xff, kind >> 8 & 0xff, (kind >> 16) as usize);
-        if count > SGES_MAX {
-            return Err(Status::Invalid);
-        }
-        let Some((list, after)) = tail.split_at_checked(count * SGE_WORDS) else { return Err(Status::Invalid) };
-        rest = after;
-        let mut sges = Sges::default();
-        for element in list.chunks_exact(SGE_WORDS) {
-            let [stag, length, low, high] = *element else { return Err(Status::Invalid) };
-            sges.push(Sge { stag, length, address: u64::from(high) << 32 | u64::from(low) });
-        }
-        if sges.total > MESSAGE_BYTES_MAX {
-            return Err(Status::Invalid);
-        }
-        let to = u64::from(to_high) << 32 | u64::from(to_low);
-        let operation = match (opcode, stream) {
-            (0, _) => {
-                if receives.is_empty() {
-                    receives.reserve_exact(most(rest));
-                }
-                receives.push(ReceiveWork::new(slot, sges));
-                continue;
-            }
-            (1, false) => {
-                Operation::Send { invalidate: (flags & 2 != 0).then_some(invalidate), solicited: flags & 4 != 0 }
-            }
-            (1, true) => Operation::Stream,
-            (2, false) => Operation::Write { stag, to },
-            (3, false) if count <= 1 => Operation::Read { stag, to },
-            (4..=6, false) if count <= 1 => {
-                let Some((words, after)) = rest.split_first_chunk::<ATOMIC_WORDS>() else {
-                    return Err(Status::Invalid);
-                };
-                rest = after;
-                let [data, mask, compare, compare_mask] = longs(words);
-                let operation = AtomicOperation::from_bits(opcode - 4).ok_or(Status::Invalid)?;
-                let request = AtomicRequest { operation, request_id: 0, stag, to, data, mask, compare, compare_mask };
-                Operation::Atomic(request)
-            }
-            (7, false) if count == 0 => Operation::Immediate { data: to, solicited: flags & 4 != 0 },
-            (8, false) if count == 0 => Operation::Activate { stag, old: invalidate },
-            (9, false) if count == 0 => Operation::Invalidate { stag },
-            _ => return Err(Status::Invalid),
-        };
-        if sends.is_empty() {
-            sends.reserve_exact(most(rest));
-        }
-        let work = SendWork::new(slot, flags & 1 != 0, operation, sges);
-        sends.push(work.fenced(flags & 8 != 0).invalidating(flags & 16 != 0 && opcode == 3));
-    }
-    Ok(())
-}
-
 /// Posts a batch of work requests. Each is 6 words (opcode 0 receive, 1 send, 2 write, 3 read, 4 FetchAdd, 5 Swap, 6 CmpSwap, 7 immediate data, which lies in the offset, 8 activate the STag
-/// in place of the one to invalidate, 9 invalidate the STag | flags << 8: 1 signalled, 2 invalidate, 4 solicited, 8 fence, 16 invalidate the sink | element count << 16;
+/// in place of the one to invalidate, 9 invalidate the STag | flags << 8: 1 signalled, 2 invalidate, 4 solicited, 8 fence, 16 invalidate the sink, 32 the payload lies here instead of elements, its bytes counted and padded to words | element count << 16;
 /// slot; remote STag; STag to invalidate; remote tagged offset, low and high) and 4 for each element (STag, length, address low and high); an atomic
 /// operation has 8 more (data, mask, compare, compare mask, each low and high). All or none are taken.
 ///

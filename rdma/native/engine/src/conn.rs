@@ -18,6 +18,7 @@ use weft_proto::{
 };
 
 use crate::admission::Admission;
+use crate::counters::Tally;
 use crate::device::Device;
 use crate::handover::Driven;
 use crate::memory::Through;
@@ -178,6 +179,15 @@ pub struct Conn {
 
 fn is_local(local: &SocketAddr, remote: &SocketAddr) -> bool {
     remote.ip().is_loopback() || local.ip() == remote.ip()
+}
+
+impl Inner {
+    fn tally(&self) -> Tally {
+        let mut tally =
+            Tally { wire_bytes_sent: self.tx.bytes_sent(), wire_bytes_received: self.rx.received, ..self.tx.tally };
+        tally.add(&self.rx.tally);
+        tally
+    }
 }
 
 impl Facts {
@@ -435,6 +445,16 @@ impl Conn {
         })
     }
 
+    /// What it has done so far.
+    pub fn tally(self: &Arc<Self>) -> Tally {
+        self.with(|_, inner| inner.tally())
+    }
+
+    /// The same, of a connection that is not among those that have ended.
+    pub fn tally_unless_ended(self: &Arc<Self>) -> Option<Tally> {
+        self.with(|_, inner| (!matches!(inner.phase, Phase::Closed)).then(|| inner.tally()))
+    }
+
     /// Queues work of both kinds and sends what can be sent.
     pub fn post(self: &Arc<Self>, sends: Vec<SendWork>, receives: Vec<ReceiveWork>) -> Status {
         self.with(|conn, inner| {
@@ -519,8 +539,11 @@ impl Conn {
                 }
                 ReceiveEnd::Failed(_) => self.fail(inner, Status::Reset, 0, None),
             }
-            if inner.rx.started {
+            if inner.rx.started && !inner.tx.open {
                 inner.tx.open = true;
+                if matches!(inner.phase, Phase::Open | Phase::Draining) {
+                    self.announce(inner, EntryKind::Ready);
+                }
             }
         }
         if matches!(inner.phase, Phase::Open | Phase::Draining) {

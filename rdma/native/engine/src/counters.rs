@@ -72,3 +72,53 @@ counters! {
     /// Panics that were caught; each ended its connection.
     panics,
 }
+
+macro_rules! tally {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What one connection has done, or several together. Kept under the connection's lock; those of a device are the sums over its connections.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Tally { $($(#[$doc])* pub $name: u64,)* }
+        impl Tally {
+            /// Every value, in declaration order.
+            pub fn values(&self) -> Vec<u64> { vec![$(self.$name,)*] }
+            /// Adds another one.
+            pub fn add(&mut self, other: &Tally) { $(self.$name += other.$name;)* }
+        }
+    };
+}
+
+tally! {
+    /// FPDUs built to be sent, a Terminate not included.
+    fpdus_sent,
+    /// FPDUs received and accepted.
+    fpdus_received,
+    /// Bytes that the socket took, headers and all.
+    wire_bytes_sent,
+    /// Bytes that came from the socket, headers and all.
+    wire_bytes_received,
+    /// Sends of ours that are done; of a stream, its sends.
+    sends,
+    /// Writes of ours that are done.
+    writes,
+    /// Reads of ours that are done.
+    reads,
+    /// Atomic operations of ours that are done.
+    atomics,
+    /// Immediate Data of ours that has left.
+    immediates,
+    /// Work requests on our own steering tags that are done.
+    memory_operations,
+    /// Receives that were filled.
+    receives,
+    /// Writes of the peer's that are placed.
+    writes_received,
+    /// Reads of the peer's that were answered, from their first segment on.
+    reads_served,
+    /// Atomic operations of the peer's that were answered.
+    atomics_served,
+    /// Work requests of either queue that ended without success.
+    flushed,
+}
+
+/// How many of a tally's values a device counts by other means: its first ones.
+pub const TALLY_ELSEWHERE: usize = 2;

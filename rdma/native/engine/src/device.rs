@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::conn::{Conn, ENDING, READABLE, WRITABLE};
-use crate::counters::Counters;
+use crate::counters::{Counters, Tally};
 use crate::handover::Watch;
 use crate::listener::Listener;
 use crate::lock;
@@ -68,6 +68,20 @@ pub struct Device {
     /// Listeners that could take no connection, until the next tick.
     paused: Mutex<Vec<Arc<Listener>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// How many connections have ended, and what they had done.
+    ended: Mutex<(u64, Tally)>,
+    moderation: Moderation,
+}
+
+/// When a sleeping JavaScript is woken for entries that are ready.
+#[derive(Default)]
+struct Moderation {
+    /// For so many.
+    count: AtomicU32,
+    /// Or when the first of fewer has waited for so long.
+    period_ns: AtomicU64,
+    /// Since when entries have waited, on the device's clock; 0: none does.
+    since: AtomicU64,
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -121,6 +135,8 @@ impl Device {
             deadlines: Mutex::new(Vec::new()),
             paused: Mutex::new(Vec::new()),
             thread: Mutex::new(None),
+            ended: Mutex::default(),
+            moderation: Moderation::default(),
         });
         device.control(&device.wake, WAKE_DATA, libc::EPOLLIN as u32)?;
         let own = Arc::clone(&device);
@@ -290,6 +306,7 @@ impl Device {
 
     /// JavaScript goes to sleep. True where it must not, because entries are ready.
     pub fn arm(&self) -> bool {
+        self.moderation.since.store(0, Ordering::SeqCst);
         let sleeps = self.watch.arm(|| self.ring.ready() > 0);
         if sleeps {
             lock(&self.hot).clear();
@@ -299,12 +316,62 @@ impl Device {
 
     /// Wakes JavaScript if it sleeps and there is something for it.
     pub fn signal(&self) {
-        if self.watch.is_to_wake(|| self.ring.is_wanted()) {
+        if self.watch.is_to_wake(|| self.ring.is_wanted() && !self.holds_back()) {
             self.counters.wakeups.add(1);
             let byte = [0u8];
             // SAFETY: one byte is read from a local. A full socket buffer means that wake-ups are under way already.
             unsafe {
                 libc::send(self.channel.as_raw_fd(), byte.as_ptr().cast(), 1, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+            }
+        }
+    }
+
+    /// Has JavaScript woken only for `count` entries, or when the first of fewer has waited for `period`.
+    pub fn moderate(&self, count: u32, period: Duration) {
+        self.moderation.period_ns.store(period.as_nanos() as u64, Ordering::SeqCst);
+        self.moderation.count.store(count, Ordering::SeqCst);
+        self.interrupt(); // what waits may have waited long enough by the new terms
+    }
+
+    /// Whether what is ready is to wait for more of it.
+    fn holds_back(&self) -> bool {
+        let count = self.moderation.count.load(Ordering::SeqCst);
+        if count <= 1 || self.ring.ready() >= count {
+            return false;
+        }
+        if self.moderation.since.load(Ordering::SeqCst) == 0 {
+            self.moderation.since.store(self.now().max(1), Ordering::SeqCst);
+            self.interrupt(); // the background thread is to look again in time
+        }
+        self.patience() > Duration::ZERO
+    }
+
+    /// How long what is ready may still wait.
+    fn patience(&self) -> Duration {
+        let since = self.moderation.since.load(Ordering::SeqCst);
+        let end = since.saturating_add(self.moderation.period_ns.load(Ordering::SeqCst));
+        Duration::from_nanos(end.saturating_sub(self.now()))
+    }
+
+    /// A connection has ended that had done this.
+    pub fn note_end(&self, tally: &Tally) {
+        let mut ended = lock(&self.ended);
+        ended.0 += 1;
+        ended.1.add(tally);
+    }
+
+    /// What all connections have done, those that have ended included.
+    pub fn tally(self: &Arc<Self>) -> Tally {
+        loop {
+            let (before, mut sum) = *lock(&self.ended);
+            for conn in CONNS.all() {
+                if Arc::ptr_eq(&conn.device, self) {
+                    conn.tally_unless_ended().inspect(|tally| sum.add(tally));
+                }
+            }
+            // one that ended meanwhile is in neither sum, or in both
+            if lock(&self.ended).0 == before {
+                return sum;
             }
         }
     }
@@ -321,7 +388,11 @@ impl Device {
             if self.watch.stand_aside(self.now()) {
                 continue;
             }
-            let timeout = if timed { DEADLINE_TICK.as_millis() as i32 } else { -1 };
+            let mut timeout = if timed { DEADLINE_TICK.as_millis() as i32 } else { -1 };
+            if self.moderation.since.load(Ordering::SeqCst) != 0 && self.watch.is_armed() {
+                let patience = self.patience().as_nanos().div_ceil(1_000_000) as i32;
+                timeout = if timed { timeout.min(patience) } else { patience };
+            }
             self.counters.background_turns.add(1);
             self.turn(Some(timeout));
             self.signal();

@@ -214,6 +214,7 @@ mod tests {
             assert_eq!(unsafe { weft_accept(server as f64, tag, settings().as_ptr(), std::ptr::null(), 0) }, 0);
             assert_eq!(self.client.next(tag, EntryKind::Established).0, 0);
             assert_eq!((weft_start(client as f64), weft_start(server as f64)), (0, 0));
+            assert_eq!(self.server.next(tag, EntryKind::Ready).0, 0);
             (client, server)
         }
 

@@ -88,6 +88,11 @@ impl Watch {
         }
     }
 
+    /// Whether the caller sleeps, or is about to.
+    pub fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::SeqCst)
+    }
+
     /// Whether the caller is to be woken, which is asked after something has become ready: it sleeps, and `is_wanted`. True once.
     pub fn is_to_wake(&self, is_wanted: impl FnOnce() -> bool) -> bool {
         self.armed.load(Ordering::SeqCst) && is_wanted() && self.armed.swap(false, Ordering::SeqCst)

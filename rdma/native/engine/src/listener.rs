@@ -1,6 +1,7 @@
 //! A listening socket: one port for iWARP and for plain TCP. Who comes in is told apart by [`crate::conn`].
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use crate::admission::{Admission, Limits};
 use crate::conn::Conn;
 use crate::device::{Device, CONNS};
 use crate::lock;
+use crate::ring::{Entry, EntryKind};
 use crate::socket;
 use crate::status::Status;
 
@@ -26,6 +28,8 @@ pub struct Listener {
     /// Whom it lets in.
     admission: Arc<Admission>,
     fd: Mutex<Option<OwnedFd>>,
+    /// It could take no connection the last time.
+    starved: AtomicBool,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -42,8 +46,9 @@ impl Listener {
         let code = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         let fd = socket::listen(address, 1024).map_err(code)?;
         let address = socket::local_address(&fd).map_err(code)?;
-        let admission = Arc::new(Admission::new(limits));
-        Ok(Arc::new(Self { handle, device: Arc::clone(device), tag, admission, fd: Mutex::new(Some(fd)), address }))
+        let (device, admission) = (Arc::clone(device), Arc::new(Admission::new(limits)));
+        let (fd, starved) = (Mutex::new(Some(fd)), AtomicBool::new(false));
+        Ok(Arc::new(Self { handle, device, tag, admission, fd, starved, address }))
     }
 
     /// Whether it belongs to `device`.
@@ -69,17 +74,21 @@ impl Listener {
                 if accepted.is_err_and(|error| error.raw_os_error().is_some_and(scarce)) {
                     self.attend(false);
                     self.device.pause(self);
+                    self.tell(true);
                 }
                 return;
             };
             fault!(Accept, self.handle);
-            if self.device.connections() >= CONNECTIONS_MAX
-                || socket::is_among_last(&fd, DESCRIPTORS_RESERVED)
-                || self.admission.is_barred(remote.ip(), Instant::now())
-            {
+            let starved =
+                self.device.connections() >= CONNECTIONS_MAX || socket::is_among_last(&fd, DESCRIPTORS_RESERVED);
+            if starved || self.admission.is_barred(remote.ip(), Instant::now()) {
                 self.device.counters.connections_refused.add(1);
+                if starved {
+                    self.tell(true);
+                }
                 continue; // closed by dropping it
             }
+            self.tell(false);
             let conn =
                 CONNS.insert_with(|handle| Conn::accepted(handle, &self.device, fd, remote, self.tag, &self.admission));
             if let Some(conn) = conn {
@@ -98,6 +107,15 @@ impl Listener {
             if oldest.displace() {
                 self.device.counters.startups_displaced.add(1);
             }
+        }
+    }
+
+    /// Tells once that no connection could be taken, and once that they can be again.
+    fn tell(&self, starved: bool) {
+        if self.starved.swap(starved, Ordering::SeqCst) != starved {
+            let (kind, status) = (EntryKind::Port, if starved { Status::Exhausted } else { Status::Ok });
+            let entry = Entry { tag: self.tag, kind, status, slot: 0, bytes: 0, detail: 0, aux: self.handle };
+            self.device.ring.push(entry);
         }
     }
 

@@ -441,6 +441,13 @@ impl MemoryTable {
         Some(region)
     }
 
+    /// The same, and memory of the engine's stays mapped for ever.
+    pub fn abandon(&self, stag: u32) -> Result<(), Status> {
+        let region = self.invalidate(stag).ok_or(Status::BadHandle)?;
+        std::mem::forget(region.mapping.clone());
+        Ok(())
+    }
+
     /// Makes a region invalid; false where it was so already.
     fn revoke(&self, region: &Region) -> bool {
         let was_valid = region.valid.swap(false, Ordering::SeqCst);

@@ -35,6 +35,10 @@ pub enum EntryKind {
     Immediate = 7,
     /// Few receives are left in a shared receive queue (`bytes`: how many).
     Limit = 8,
+    /// An accepted connection has had the initiator's first FPDU: what is posted leaves from now on.
+    Ready = 9,
+    /// A listener could take no connection for want of descriptors or room (`Status::Exhausted`), or can again.
+    Port = 10,
 }
 
 /// One completion or event.

@@ -20,7 +20,7 @@ use weft_proto::{
     ATOMIC_OPERAND_LEN, CRC_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN,
 };
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Tally};
 use crate::memory::{
     AccessError, LargeWritable, MemoryTable, Pins, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
 };
@@ -173,6 +173,8 @@ pub struct Rx {
     pub started: bool,
     /// Bytes that have come from the socket, payload or not.
     pub received: u64,
+    /// What was done, but for bytes.
+    pub tally: Tally,
 }
 
 impl Rx {
@@ -197,6 +199,7 @@ impl Rx {
             markers: None,
             started: false,
             received: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -233,6 +236,7 @@ impl Rx {
             let bytes = work.filled as u32;
             let kind = EntryKind::Receive;
             let status = if std::mem::take(&mut self.blame) { Status::LocalProtection } else { Status::Flushed };
+            self.tally.flushed += 1;
             ring.push(Entry { tag, kind, status, slot: work.slot, bytes, detail: 0, aux: 0 });
         }
         self.current = None;
@@ -487,6 +491,7 @@ impl Rx {
         }
         self.proto.complete(&current.segment);
         context.counters.fpdus_received.add(1);
+        self.tally.fpdus_received += 1;
         self.started = true;
         let result = self.deliver(context);
         if result.is_ok() {
@@ -549,6 +554,7 @@ impl Rx {
                 return;
             }
             let Some(work) = self.pop() else { return };
+            self.tally.receives += 1;
             let (kind, status, bytes) = (EntryKind::Receive, Status::Ok, work.filled as u32);
             let (tag, slot) = (context.tag, work.slot);
             context.ring.push(Entry { tag, kind, status, slot, bytes, detail: 0, aux: 0 });

@@ -16,7 +16,7 @@ use weft_proto::{
     IMMEDIATE_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, TRAILER_LEN_MAX, UNTAGGED_HEADER_LEN,
 };
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Tally};
 use crate::memory::{MemoryTable, Pins, LARGE, REMOTE_READ};
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::socket::{self, Transfer, VECTORS_MAX};
@@ -144,6 +144,8 @@ pub struct Tx {
     blame: Option<Source>,
     /// The Terminate, where there was one, has left.
     pub terminate_sent: bool,
+    /// What was done, but for bytes.
+    pub tally: Tally,
 }
 
 impl Default for Tx {
@@ -185,6 +187,7 @@ impl Tx {
             failed: false,
             blame: None,
             terminate_sent: false,
+            tally: Tally::default(),
         }
     }
 
@@ -430,12 +433,26 @@ impl Tx {
         while self.queue.front().is_some_and(|work| work.done) {
             let Some(work) = self.queue.pop_front() else { break };
             self.base += 1;
+            self.count(&work);
             if work.signalled {
                 any = true;
                 ring.push(Self::entry(&work, tag, Status::Ok));
             }
         }
         any
+    }
+
+    fn count(&mut self, work: &SendWork) {
+        let tally = &mut self.tally;
+        let count = match work.operation {
+            Operation::Send { .. } | Operation::Stream => &mut tally.sends,
+            Operation::Write { .. } => &mut tally.writes,
+            Operation::Read { .. } => &mut tally.reads,
+            Operation::Atomic(_) => &mut tally.atomics,
+            Operation::Immediate { .. } => &mut tally.immediates,
+            Operation::Activate { .. } | Operation::Invalidate { .. } => &mut tally.memory_operations,
+        };
+        *count += u64::from(work.counted);
     }
 
     fn entry(work: &SendWork, tag: u32, status: Status) -> Entry {
@@ -454,6 +471,10 @@ impl Tx {
                 Some(Source::Work(number)) if number == self.base => Status::LocalProtection,
                 _ => Status::Flushed,
             };
+            match status {
+                Status::Ok => self.count(&work),
+                _ => self.tally.flushed += u64::from(work.counted),
+            }
             self.base += 1;
             ring.push(Self::entry(&work, tag, status));
         }

@@ -1,4 +1,6 @@
 //! Work requests and what they name: scatter/gather lists, operations, outstanding Reads.
+pub(crate) mod decode;
+
 use weft_proto::{AtomicRequest, AtomicResponse, ReadRequest};
 
 /// One stretch of local memory in a work request. `stag` 0 (streams only): memory that JavaScript keeps in place.
@@ -12,11 +14,25 @@ pub struct Sge {
     pub address: u64,
 }
 
+/// What of a scatter/gather list is not its first element.
+#[derive(Clone, Debug)]
+enum Rest {
+    Elements(Vec<Sge>),
+    /// The payload instead of any elements: it was copied when it was posted.
+    Inline(Box<[u8]>),
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self::Elements(Vec::new())
+    }
+}
+
 /// A scatter/gather list; the usual one of a single element takes no allocation.
 #[derive(Clone, Debug, Default)]
 pub struct Sges {
     first: Sge,
-    rest: Vec<Sge>,
+    rest: Rest,
     count: usize,
     /// Bytes in all.
     pub total: u64,
@@ -28,15 +44,35 @@ impl Sges {
         if self.count == 0 {
             self.first = sge;
         } else {
-            self.rest.push(sge);
+            match &mut self.rest {
+                Rest::Elements(rest) => rest.push(sge),
+                Rest::Inline(_) => return,
+            }
         }
         self.count += 1;
         self.total += u64::from(sge.length);
     }
 
+    /// The bytes themselves instead of elements.
+    pub fn inline(payload: Box<[u8]>) -> Self {
+        Self { total: payload.len() as u64, rest: Rest::Inline(payload), ..Self::default() }
+    }
+
+    /// The bytes, where they are here.
+    pub fn payload(&self) -> Option<&[u8]> {
+        match &self.rest {
+            Rest::Elements(_) => None,
+            Rest::Inline(payload) => Some(payload),
+        }
+    }
+
     /// The elements.
     pub fn iter(&self) -> impl Iterator<Item = &Sge> {
-        std::slice::from_ref(&self.first).get(..self.count.min(1)).unwrap_or(&[]).iter().chain(&self.rest)
+        let rest = match &self.rest {
+            Rest::Elements(rest) => rest.as_slice(),
+            Rest::Inline(_) => &[],
+        };
+        std::slice::from_ref(&self.first).get(..self.count.min(1)).unwrap_or(&[]).iter().chain(rest)
     }
 
     /// The pieces that bytes `offset .. offset + length` of the list lie in.
@@ -133,6 +169,8 @@ pub struct SendWork {
     pub(crate) waits: u8,
     /// Its sink's STag becomes invalid when it is done.
     pub(crate) invalidate_sink: bool,
+    /// Whether it is the application's, and counts.
+    pub(crate) counted: bool,
     /// Finished, and not yet reported.
     pub(crate) done: bool,
     /// The value before an atomic operation.
@@ -147,7 +185,13 @@ impl SendWork {
             Operation::Activate { .. } | Operation::Invalidate { .. } => WAIT_READS | WAIT_SENT,
             _ => 0,
         };
-        Self { slot, signalled, operation, sges, waits, invalidate_sink: false, done: false, result: 0 }
+        Self { slot, signalled, operation, sges, waits, invalidate_sink: false, counted: true, done: false, result: 0 }
+    }
+
+    /// The same, as part of the start-up, which no application asked for.
+    pub fn of_startup(mut self) -> Self {
+        self.counted = false;
+        self
     }
 
     /// The same behind a fence (RFC 5040 §5.5 has Reads overtaken by what follows): it waits for the Reads and atomic operations in front of it.

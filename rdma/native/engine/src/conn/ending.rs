@@ -202,6 +202,7 @@ impl Conn {
         if flushed.is_err() {
             inner.cause = Status::Panic;
         }
+        self.device.note_end(&inner.tally());
         if inner.announced {
             let (status, detail) = (inner.cause, inner.detail);
             ring.push(Entry { tag, kind: EntryKind::Closed, status, slot: 0, bytes: 0, detail, aux: self.handle });

@@ -258,7 +258,7 @@ impl Conn {
                 Some(Rtr::Send) => Operation::Send { invalidate: None, solicited: false },
                 None => return,
             };
-            inner.tx.post(SendWork::new(NO_SLOT, false, operation, Sges::default()));
+            inner.tx.post(SendWork::new(NO_SLOT, false, operation, Sges::default()).of_startup());
             self.send(inner);
         }
     }

@@ -17,7 +17,7 @@ impl Rx {
         let length = segment.payload_len as u64;
         let wake = !self.solicited_only || segment.opcode.is_solicited();
         match segment.opcode {
-            Opcode::Write => {}
+            Opcode::Write => self.tally.writes_received += u64::from(segment.last),
             Opcode::ReadResponse => {
                 if let Some(read) = context.tx.reads.front_mut() {
                     read.placed += length;
@@ -73,6 +73,7 @@ impl Rx {
                 let Sink::Control(bytes) = &current.sink else { return Ok(()) };
                 let aux = u64::from_be_bytes(leading(bytes));
                 if let Some(work) = self.pop() {
+                    self.tally.receives += 1;
                     let (kind, status) = (EntryKind::Immediate, Status::Ok);
                     let entry = Entry { tag: context.tag, kind, status, slot: work.slot, bytes: 0, detail: 0, aux };
                     context.ring.append(entry, wake);
@@ -105,6 +106,7 @@ impl Rx {
                     })?;
                 }
                 if let Some(work) = self.pop() {
+                    self.tally.receives += 1;
                     let bytes = work.filled as u32;
                     let (kind, status) = (EntryKind::Receive, Status::Ok);
                     let entry = Entry { tag: context.tag, kind, status, slot: work.slot, bytes, detail, aux: 0 };

@@ -43,6 +43,10 @@ impl Tx {
                 Inbound::Read(request) => (u64::from(request.length), 0),
                 Inbound::Atomic(_) => (ATOMIC_RESPONSE_LEN as u64, self.numbers.next_msn(QUEUE_ATOMIC_RESPONSE)),
             };
+            match answer {
+                Inbound::Read(_) => self.tally.reads_served += 1,
+                Inbound::Atomic(_) => self.tally.atomics_served += 1,
+            }
             self.message = Some(Message { source: Source::Response(answer), offset: 0, total, msn });
             return true;
         }
@@ -275,6 +279,11 @@ impl Tx {
             (Payload::Source(sge), _) => self.payload_push(memory, counters, sge, true, &mut inline, crc.as_mut())?,
             (Payload::Sges, Source::Work(number)) => {
                 let sges = self.work(number).map(|work| std::mem::take(&mut work.sges)).unwrap_or_default();
+                if let Some(payload) = sges.payload() {
+                    let from = message.offset as usize;
+                    self.frame(payload.get(from..from + bytes).unwrap_or(&[]), crc.as_mut());
+                    counters.bytes_inlined.add(length);
+                }
                 let pushed = sges
                     .pieces(message.offset, length)
                     .try_for_each(|piece| self.payload_push(memory, counters, piece, false, &mut inline, crc.as_mut()));
@@ -287,6 +296,7 @@ impl Tx {
         }
         self.frame_trailer(header.len() - 2 + bytes, crc);
         counters.fpdus_sent.add(1);
+        self.tally.fpdus_sent += 1;
         self.fpdu_ends.push_back(self.built);
         if !last {
             self.message = Some(Message { offset: message.offset + length, ..message });
