@@ -4,15 +4,15 @@
  * @module
  */
 import { congestionControls, type FloorOrder, FloorServer, measureFloor } from "../../rdma/perf/floor.ts";
-import { COLD_GAP_MS, COLD_PINGS } from "./verbs_protocol.ts";
+import { IDLE_GAP_MS, IDLE_PINGS } from "./verbs_protocol.ts";
 import { CORES, pinned } from "./processes.ts";
 
 /** What one round of the floor gives. */
 export interface FloorFigures {
   /** 64 bytes there and back, both ends blocking, µs. */
   blockingRoundTrip: number;
-  /** The same with both ends asleep before each round, µs. */
-  blockingColdRoundTrip: number;
+  /** The same with a pause before each round, µs. */
+  blockingIdleRoundTrip: number;
   /** 64 bytes there and back, both ends busy-polling, µs. */
   pollingRoundTrip: number;
   /** One way, 64 KiB messages received into place, GB/s. */
@@ -44,7 +44,7 @@ export class Floor implements AsyncDisposable {
       (await this.#run({ kind, sizeBytes: 64, count, gapMs })).roundTripMicros;
     return {
       blockingRoundTrip: await roundTrip("block", 10_000),
-      blockingColdRoundTrip: await roundTrip("block", COLD_PINGS, COLD_GAP_MS),
+      blockingIdleRoundTrip: await roundTrip("block", IDLE_PINGS, IDLE_GAP_MS),
       pollingRoundTrip: await roundTrip("poll", 50_000),
       stream64KiB: await stream(64 * 1024, 16 * 1024),
       stream1MiB: await stream(1024 * 1024, 2048),

@@ -6,9 +6,10 @@
 import { Device, type MemoryRegion, type ProtectionDomain, type QueuePair } from "../../rdma/mod.ts";
 import {
   ASK_COUNTERS,
-  COLD_GAP_MS,
-  COLD_PINGS,
   COUNTERS_BYTES,
+  EVENT_DRIVEN,
+  IDLE_GAP_MS,
+  IDLE_PINGS,
   PING_BYTES,
   Purpose,
   RECEIVES,
@@ -26,8 +27,10 @@ export interface VerbsFigures {
   /** 64-byte Send there and back while both ends are hot, µs, median. */
   hotRoundTrip: number;
   hotRoundTripP99: number;
-  /** The same when both ends have gone to sleep in between. */
+  /** The same with devices that never poll on their own: every message finds its receiver asleep. */
   coldRoundTrip: number;
+  /** The same when nothing has happened for a while in between. */
+  idleRoundTrip: number;
   /** Payload bytes of transfers of 8 KiB and more that were copied in user space, both ends. */
   bytesCopied: number;
   /** Payload bytes that were received straight into place, both ends. */
@@ -40,9 +43,17 @@ const DEPTH = 16;
 /** Transfers before the measurement, until memory, caches and the congestion window are what they will be. */
 const WARM_UP = 512;
 const HOT_PINGS = 20_000;
+const COLD_PINGS = 3000;
 
-const device = Device.open();
-const port = Number(Deno.args[0]);
+/** A device of ours, and the port of its like at the other end. */
+interface Path {
+  device: Device;
+  port: number;
+}
+
+const [port, eventDrivenPort] = Deno.args[0].split(" ").map(Number);
+const polling: Path = { device: Device.open(), port };
+const eventDriven: Path = { device: Device.open({ polling: EVENT_DRIVEN }), port: eventDrivenPort };
 
 /** A connection with receives posted, on which one ping at a time is under way. */
 class Pinger {
@@ -81,7 +92,10 @@ class Pinger {
   }
 }
 
-async function connect(purpose: number, crc: boolean): Promise<{ queuePair: QueuePair; pinger: Pinger }> {
+async function connect(
+  purpose: number,
+  { crc = false, path: { device, port } = polling }: { crc?: boolean; path?: Path } = {},
+): Promise<{ queuePair: QueuePair; pinger: Pinger }> {
   const pd = device.allocateProtectionDomain();
   let pinger: Pinger | undefined;
   const queuePair = await device.connect({
@@ -101,7 +115,7 @@ async function connect(purpose: number, crc: boolean): Promise<{ queuePair: Queu
 }
 
 /** Round trips one behind the other; sorted. */
-function pingHot(pinger: Pinger, count: number): Promise<number[]> {
+function pingInTurn(pinger: Pinger, count: number): Promise<number[]> {
   const micros: number[] = [];
   return new Promise((resolve) => {
     let started = performance.now();
@@ -117,10 +131,10 @@ function pingHot(pinger: Pinger, count: number): Promise<number[]> {
 }
 
 /** Round trips with pauses in which both ends go to sleep; sorted. */
-async function pingCold(pinger: Pinger, count: number): Promise<number[]> {
+async function pingIdle(pinger: Pinger, count: number): Promise<number[]> {
   const micros: number[] = [];
   for (let i = 0; i < count; i++) {
-    await new Promise((resolve) => setTimeout(resolve, COLD_GAP_MS));
+    await new Promise((resolve) => setTimeout(resolve, IDLE_GAP_MS));
     const started = performance.now();
     await new Promise((resolve) => pinger.ping(resolve));
     micros.push((performance.now() - started) * 1000);
@@ -134,7 +148,7 @@ async function transfer(
   count: number,
   crc: boolean,
 ): Promise<{ rate: number; pinger: Pinger; close(): Promise<void> }> {
-  const { queuePair, pinger } = await connect(Purpose.Transfers, crc);
+  const { queuePair, pinger } = await connect(Purpose.Transfers, { crc });
   if (queuePair.crc !== crc) throw new Error(`asked for CRC ${crc}, got ${queuePair.crc}`);
   const view = new DataView(queuePair.privateData.buffer, queuePair.privateData.byteOffset);
   const remote = { stag: view.getUint32(0), address: view.getBigUint64(8) };
@@ -172,22 +186,28 @@ async function rate(opcode: "write" | "read", crc: boolean): Promise<number> {
 }
 
 const figures: Partial<VerbsFigures> = {};
-const peer = await connect(Purpose.Pings, false);
+const peer = await connect(Purpose.Pings);
 const before = await peer.pinger.peerCounters();
 figures.write = await rate("write", false);
 figures.writeCrc = await rate("write", true);
 figures.read = await rate("read", false);
 figures.readCrc = await rate("read", true);
 const after = await peer.pinger.peerCounters();
-const own = device.counters();
+const own = polling.device.counters();
 figures.bytesCopied = after.bytesStagedLarge - before.bytesStagedLarge + own.bytesStagedLarge;
 figures.bytesPlaced = after.bytesPlaced - before.bytesPlaced + own.bytesPlaced;
-await pingHot(peer.pinger, 2000);
-const hot = await pingHot(peer.pinger, HOT_PINGS);
+await pingInTurn(peer.pinger, 2000);
+const hot = await pingInTurn(peer.pinger, HOT_PINGS);
 figures.hotRoundTrip = hot[hot.length >> 1];
 figures.hotRoundTripP99 = hot[Math.floor(hot.length * 0.99)];
-const cold = await pingCold(peer.pinger, COLD_PINGS);
-figures.coldRoundTrip = cold[cold.length >> 1];
+const idle = await pingIdle(peer.pinger, IDLE_PINGS);
+figures.idleRoundTrip = idle[idle.length >> 1];
 await peer.queuePair.close();
+const sleeper = await connect(Purpose.Pings, { path: eventDriven });
+await pingInTurn(sleeper.pinger, 500);
+const cold = await pingInTurn(sleeper.pinger, COLD_PINGS);
+figures.coldRoundTrip = cold[cold.length >> 1];
+await sleeper.queuePair.close();
 console.log(JSON.stringify(figures));
-await device.close();
+await polling.device.close();
+await eventDriven.device.close();

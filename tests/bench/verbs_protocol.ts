@@ -16,6 +16,8 @@ export const ASK_COUNTERS = 1;
 export const COUNTERS_BYTES = 16;
 /** First byte of the private data: a connection for pings alone, or one with a region of TRANSFER_BYTES. */
 export const Purpose = { Pings: 0, Transfers: 1 } as const;
-/** Cold round trips of a measurement, and the pause before each: long enough for both ends to be asleep. */
-export const COLD_PINGS = 150;
-export const COLD_GAP_MS = 4;
+/** Round trips with a pause before each: long enough for both ends, and the cores, to be asleep. */
+export const IDLE_PINGS = 150;
+export const IDLE_GAP_MS = 4;
+/** Polling of a device that sleeps whenever there is nothing to do. */
+export const EVENT_DRIVEN = { spinNs: 0, hotUs: 0 } as const;

@@ -4,13 +4,25 @@
  * @module
  */
 import { Access, type ConnectionRequest, Device, type ProtectionDomain, type QueuePair } from "../../rdma/mod.ts";
-import { ASK_COUNTERS, COUNTERS_BYTES, PING_BYTES, Purpose, RECEIVES, TRANSFER_BYTES } from "./verbs_protocol.ts";
+import {
+  ASK_COUNTERS,
+  COUNTERS_BYTES,
+  EVENT_DRIVEN,
+  PING_BYTES,
+  Purpose,
+  RECEIVES,
+  TRANSFER_BYTES,
+} from "./verbs_protocol.ts";
 
 const device = Device.open();
-const listener = device.listen({ hostname: "127.0.0.1", port: 0, onRequest: accept });
-console.log(listener.port);
+/** One that never polls on its own. */
+const eventDriven = Device.open({ polling: EVENT_DRIVEN });
+const ports = [device, eventDriven].map((device) =>
+  device.listen({ hostname: "127.0.0.1", port: 0, onRequest: (request) => accept(device, request) }).port
+);
+console.log(ports.join(" "));
 
-async function accept(request: ConnectionRequest): Promise<void> {
+async function accept(device: Device, request: ConnectionRequest): Promise<void> {
   const pd = device.allocateProtectionDomain();
   const privateData = new Uint8Array(16);
   if (request.privateData[0] === Purpose.Transfers) {
