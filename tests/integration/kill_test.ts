@@ -46,7 +46,7 @@ class Survivor implements AsyncDisposable {
   readonly #local = guarded(this.#pd, BYTES);
   readonly #inbox = guarded(this.#pd, BYTES);
   readonly #other = guarded(this.#pd, BYTES, ACCESS_ALL);
-  readonly #descriptors: number;
+  #descriptors = 0;
   #received: Statuses = [];
   #came = Promise.withResolvers<QueuePair>();
   readonly #listener = this.#device.listen({
@@ -64,9 +64,12 @@ class Survivor implements AsyncDisposable {
       }),
   });
 
-  constructor() {
-    this.#other.region.bytes.fill(0x77);
-    this.#descriptors = openDescriptors();
+  static async open(): Promise<Survivor> {
+    const survivor = new Survivor();
+    survivor.#other.region.bytes.fill(0x77);
+    await survivor.#device.hold.begin(); // from now on it opens descriptors for connections alone
+    survivor.#descriptors = openDescriptors();
+    return survivor;
   }
 
   /** Starts a peer, and waits for its connection. */
@@ -148,7 +151,7 @@ class Survivor implements AsyncDisposable {
 
 for (const operation of OPERATIONS) {
   Deno.test(`kill: of either side of ${operation}, in the middle of it`, async () => {
-    await using survivor = new Survivor();
+    await using survivor = await Survivor.open();
     await survivor.killTarget(operation);
     await survivor.killInitiator(operation);
   });
