@@ -118,6 +118,7 @@ Deno.test("connection: an abort resets, and the peer is told", async () => {
 Deno.test("connection: refused, not iWARP, gone, and rejected", async () => {
   await using device = Device.open();
   const pd = device.allocateProtectionDomain();
+  await device.hold.begin();
   const before = openDescriptors();
   using plain = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = plain.addr as Deno.NetAddr;
@@ -291,6 +292,7 @@ Deno.test("connection: many come and go at once, and leave nothing behind", asyn
     port: 0,
     onRequest: async (request) => void servers.push(await request.accept({ pd })),
   });
+  await device.hold.begin();
   const before = openDescriptors();
   for (let round = 0; round < 3; round++) {
     const clients = await Promise.all(

@@ -148,6 +148,7 @@ Deno.test("stream: a peer that has said all still gets what is queued for it", a
 Deno.test("stream: a peer that vanishes is noticed without a receive", async () => {
   await using device = Device.open();
   const listener = listen(device);
+  await device.hold.begin();
   const before = openDescriptors();
   for (const reset of [false, true]) {
     const client = await device.connectStream({ hostname: "127.0.0.1", port: listener.port });
