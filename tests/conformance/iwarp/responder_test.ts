@@ -15,9 +15,10 @@ interface Setting extends AsyncDisposable {
 }
 
 /** A device that connects to a plain TCP listener; nothing may be left open at the end. */
-function setting(): Setting {
+async function setting(): Promise<Setting> {
   const device = Device.open();
   const pd = device.allocateProtectionDomain();
+  await device.hold.begin();
   const before = openDescriptors();
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr as Deno.NetAddr;
@@ -36,7 +37,7 @@ function setting(): Setting {
 }
 
 Deno.test("iwarp responder: a reply that is none, or cannot be agreed with", async () => {
-  await using scene = setting();
+  await using scene = await setting();
   const { listener } = scene;
   const cases: [string, Uint8Array, string][] = [
     ["another protocol", new TextEncoder().encode("220 mail.example ESMTP, what can I do for you?"), "NotIwarp"],
@@ -63,7 +64,7 @@ Deno.test("iwarp responder: a reply that is none, or cannot be agreed with", asy
 });
 
 Deno.test("iwarp responder: what cannot be agreed with after an acceptance is told in a Terminate", async () => {
-  await using scene = setting();
+  await using scene = await setting();
   const { listener } = scene;
   const cases: [string, MpaFrame, [number, number, number]][] = [
     ["more Reads than we serve", { ord: 5 }, [2, 0, 6]],
@@ -83,7 +84,7 @@ Deno.test("iwarp responder: what cannot be agreed with after an acceptance is to
 });
 
 Deno.test("iwarp responder: a reply that is cut at any byte", async () => {
-  await using scene = setting();
+  await using scene = await setting();
   const reply = mpaReply({ privateData: new Uint8Array(5) });
   for (let cut = 0; cut < reply.byteLength; cut++) {
     const connecting = assertRejects(() => scene.connect(), RdmaError);
@@ -95,7 +96,7 @@ Deno.test("iwarp responder: a reply that is cut at any byte", async () => {
 });
 
 Deno.test("iwarp responder: the first FPDU of a connection is the ready-to-receive message that was picked", async () => {
-  await using scene = setting();
+  await using scene = await setting();
   for (
     const [frame, opcode] of [[{ rtrWrite: true }, Opcode.Write], [{ rtrRead: true }, Opcode.ReadRequest]] as const
   ) {
@@ -115,7 +116,7 @@ Deno.test("iwarp responder: the first FPDU of a connection is the ready-to-recei
 });
 
 Deno.test("iwarp responder: FPDUs right behind the reply are taken in their turn", async () => {
-  await using scene = setting();
+  await using scene = await setting();
   const memory = guarded(scene.pd, 16);
   const connecting = scene.connect();
   const send = untagged(Opcode.Send, {}, new Uint8Array(16).fill(9));
@@ -146,7 +147,7 @@ function bytes(length: number): Uint8Array {
 }
 
 Deno.test("iwarp responder: Read Responses that do not fit the Read", async () => {
-  await using scene = setting();
+  await using scene = await setting();
   const response = (target: Sink, length: number, last: boolean) =>
     tagged(Opcode.ReadResponse, target, bytes(length), { last });
   const cases: [string, (sink: Sink, other: Sink) => Uint8Array[], [number, number, number]][] = [
@@ -208,7 +209,7 @@ Deno.test("iwarp responder: Read Responses that do not fit the Read", async () =
 });
 
 Deno.test("iwarp responder: a response that comes in tiny segments, and one that is cut at any byte", async () => {
-  await using scene = setting();
+  await using scene = await setting();
   const size = 40;
   const segments = (sink: Sink) =>
     Array.from(
