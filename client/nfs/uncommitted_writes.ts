@@ -27,8 +27,8 @@ interface Pending extends UnstableRange {
 /** Writes to one file that wait for their COMMIT. Ranges never overlap: a later write takes the place of what it covers. */
 export class UncommittedWrites {
   readonly #file: TransferFile;
+  /** By offset. */
   #pending: Pending[] = [];
-  #end = 0n;
   #retainedBytes = 0;
   #sequence = 0;
   /** Lost, and not told yet. */
@@ -73,18 +73,22 @@ export class UncommittedWrites {
 
   /** Forgets what lies in a range, because something newer is there. */
   supersede(range: FileRange): void {
-    const end = range.offset + BigInt(range.length);
-    if (range.offset >= this.#end || range.length === 0) return;
-    this.#replace(this.#pending.flatMap((old) => {
-      const oldEnd = old.offset + BigInt(old.length);
-      if (oldEnd <= range.offset || old.offset >= end) return [old];
-      return [part(old, old.offset, range.offset), part(old, end, oldEnd)].filter(({ length }) => length > 0);
-    }));
+    const end = endOf(range);
+    if (range.length === 0) return;
+    const first = this.#indexAt(range.offset);
+    let after = first;
+    while (after < this.#pending.length && this.#pending[after].offset < end) after++;
+    if (after === first) return;
+    // Only the outermost two can reach beyond the range.
+    const before = part(this.#pending[first], this.#pending[first].offset, range.offset);
+    const behind = part(this.#pending[after - 1], end, endOf(this.#pending[after - 1]));
+    this.#splice(first, after - first, [before, behind].filter(({ length }) => length > 0));
   }
 
   /** Forgets what lies at or behind a file's new end. */
   truncate(size: bigint): void {
-    if (this.#end > size) this.supersede({ offset: size, length: Number(this.#end - size) });
+    const last = this.#pending.at(-1);
+    if (last !== undefined && endOf(last) > size) this.supersede({ offset: size, length: Number(endOf(last) - size) });
   }
 
   /**
@@ -97,7 +101,7 @@ export class UncommittedWrites {
         const last = this.#sequence;
         const verifier = await this.#file.client.commit(this.#file.handle, options);
         const wasWritten = (entry: Pending) => entry.sequence <= last;
-        this.#replace(this.#pending.filter((entry) => !(wasWritten(entry) && entry.verifier === verifier)));
+        this.#keep((entry) => !(wasWritten(entry) && entry.verifier === verifier));
         if (!this.#pending.some(wasWritten)) break;
         if (attempt === REWRITES_MAX) {
           throw new Error(`the server restarted ${REWRITES_MAX} times while data was written to it`);
@@ -120,7 +124,7 @@ export class UncommittedWrites {
           await this.#write({ offset, data, retained: data }, options);
         } else {
           this.#lost.push({ offset, length });
-          this.#replace(this.#pending.filter((other) => other !== entry));
+          this.#keep((other) => other !== entry);
         }
       }
     } finally {
@@ -141,19 +145,35 @@ export class UncommittedWrites {
     }
   }
 
+  /** Puts an entry where there is none. */
   #add(entry: Pending): void {
-    this.#pending.push(entry);
-    this.#retainedBytes += entry.data?.byteLength ?? 0;
-    const end = entry.offset + BigInt(entry.length);
-    if (end > this.#end) this.#end = end;
+    this.#splice(this.#indexAt(entry.offset), 0, [entry]);
   }
 
-  #replace(entries: Pending[]): void {
-    this.#pending = [];
-    this.#end = 0n;
-    this.#retainedBytes = 0;
-    for (const entry of entries) this.#add(entry);
+  #keep(isKept: (entry: Pending) => boolean): void {
+    this.#pending = this.#pending.filter(isKept);
+    this.#retainedBytes = this.#pending.reduce((sum, { data }) => sum + (data?.byteLength ?? 0), 0);
   }
+
+  #splice(at: number, count: number, entries: Pending[]): void {
+    for (const entry of this.#pending.splice(at, count, ...entries)) this.#retainedBytes -= entry.data?.byteLength ?? 0;
+    for (const entry of entries) this.#retainedBytes += entry.data?.byteLength ?? 0;
+  }
+
+  /** Where the first entry stands that ends behind `offset`. */
+  #indexAt(offset: bigint): number {
+    let low = 0;
+    for (let high = this.#pending.length; low < high;) {
+      const middle = (low + high) >> 1;
+      if (endOf(this.#pending[middle]) > offset) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+}
+
+function endOf({ offset, length }: FileRange): bigint {
+  return offset + BigInt(length);
 }
 
 function part(entry: Pending, from: bigint, to: bigint): Pending {
