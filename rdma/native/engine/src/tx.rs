@@ -39,14 +39,26 @@ const FPDU_ARENA_MAX: usize = 20 + INLINE_MAX + 8;
 const FPDU_MARKERS_MAX: usize = (MULPDU_MAX / MARKER_SPACING as usize + 2) * MARKER_LEN;
 
 enum Chunk {
-    Arena { start: u64, length: u32 },
-    Memory { sge: Sge, remote: bool },
+    Arena {
+        start: u64,
+        length: u32,
+    },
+    Memory {
+        sge: Sge,
+        remote: bool,
+    },
+    /// A copy of what others may change meanwhile.
+    Copy {
+        bytes: Box<[u8]>,
+        start: u32,
+        length: u32,
+    },
 }
 
 impl Chunk {
     fn length(&self) -> u64 {
         match self {
-            Chunk::Arena { length, .. } => u64::from(*length),
+            Chunk::Arena { length, .. } | Chunk::Copy { length, .. } => u64::from(*length),
             Chunk::Memory { sge, .. } => u64::from(sge.length),
         }
     }
@@ -302,6 +314,12 @@ impl Tx {
                         None => return Err(SendError::Local),
                     }
                 }
+                Chunk::Copy { bytes, start, length } => {
+                    match bytes.get(*start as usize..).and_then(|rest| rest.get(..*length as usize)) {
+                        Some(run) => (run.as_ptr().cast_mut(), run.len()),
+                        None => return Err(SendError::Local),
+                    }
+                }
                 Chunk::Memory { sge, .. } if sge.stag == 0 => (sge.address as *mut u8, sge.length as usize),
                 Chunk::Memory { sge, remote } => {
                     let held = pins.last().is_some_and(|pin| pin.region().stag == sge.stag);
@@ -330,7 +348,7 @@ impl Tx {
         }
         counters.send_calls.add(1);
         let Some(vectors) = vectors.get_mut(..count) else { return Err(SendError::Local) };
-        // SAFETY: arena vectors point into our own box; region vectors are held by `pins`; stream memory is kept by JavaScript until completion.
+        // SAFETY: arena vectors and copies point into our own boxes; region vectors are held by `pins`; stream memory is kept by JavaScript until completion.
         let outcome = unsafe { socket::send(fd, vectors) };
         Ok((outcome, offered))
     }
@@ -365,6 +383,10 @@ impl Tx {
                     *start += taken;
                     *length -= taken as u32;
                     self.arena_start = *start;
+                }
+                Chunk::Copy { start, length, .. } => {
+                    *start += taken as u32;
+                    *length -= taken as u32;
                 }
                 Chunk::Memory { sge, .. } => {
                     sge.address += taken;
@@ -503,7 +525,7 @@ impl Tx {
             let Some(chunk) = self.chunks.back_mut() else { break };
             let cut = excess.min(chunk.length());
             match chunk {
-                Chunk::Arena { length, .. } => *length -= cut as u32,
+                Chunk::Arena { length, .. } | Chunk::Copy { length, .. } => *length -= cut as u32,
                 Chunk::Memory { sge, .. } => sge.length -= cut as u32,
             }
             if chunk.length() == 0 {
@@ -532,5 +554,71 @@ impl Tx {
     /// Whether the next byte to leave is the first of an FPDU.
     fn fpdu_begins_at_sent(&self) -> bool {
         self.sent == self.boundary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Grant;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    /// Answers one Read of a region while the socket is full, changes the region, and returns what leaves then, behind the filling.
+    fn response_of_changing_memory(length: u32, markers: bool) -> (Vec<u8>, u64) {
+        let memory = MemoryTable::default();
+        let counters = Counters::default();
+        let region = memory.allocate(1, u64::from(length), Grant { access: REMOTE_READ, connection: 0 }).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let mut filling = 0;
+        while let Ok(n) = std::io::Write::write(&mut &ours, &[0; 4096]) {
+            filling += n;
+        }
+        let mut tx = Tx { crc: true, open: true, ird: 1, payload_max: 1 << 15, markers, ..Tx::new() };
+        let request =
+            ReadRequest { sink_stag: 1, sink_to: 0, length, source_stag: region.stag, source_to: region.base };
+        assert!(tx.respond(Inbound::Read(request)));
+        assert_eq!(tx.drive(ours.as_raw_fd(), &memory, &counters), Ok(SendEnd::Blocked));
+        // SAFETY: the region is `length` bytes long, and nobody else uses it.
+        unsafe { std::ptr::write_bytes(region.address as *mut u8, 0xee, length as usize) };
+        let mut left = Vec::new();
+        loop {
+            let end = tx.drive(ours.as_raw_fd(), &memory, &counters).unwrap();
+            let mut buffer = [0; 1 << 16];
+            while let Ok(n) = theirs.read(&mut buffer) {
+                left.extend_from_slice(&buffer[..n]);
+            }
+            if end == SendEnd::Done {
+                return (left.split_off(filling), counters.bytes_sent.get());
+            }
+        }
+    }
+
+    fn crc_holds(fpdu: &[u8]) -> bool {
+        let (summed, field) = fpdu.split_at(fpdu.len() - 4);
+        let mut crc = Crc32c::new();
+        crc.update(summed);
+        weft_proto::crc32c::to_wire(crc.finish()) == field
+    }
+
+    #[test]
+    fn a_short_response_has_the_crc_of_what_it_carries_whatever_becomes_of_its_source() {
+        for length in [257, 4096, LARGE as u32 - 1] {
+            let (fpdu, sent) = response_of_changing_memory(length, false);
+            assert!(crc_holds(&fpdu), "{length} bytes");
+            assert_eq!(fpdu[TAGGED_HEADER_LEN], 0, "the contents are those of the time of the CRC");
+            assert_eq!(sent, 0, "nothing left from the region itself");
+        }
+        let (with_markers, _) = response_of_changing_memory(4096, true);
+        assert!(!with_markers.contains(&0xee));
+    }
+
+    #[test]
+    fn a_long_response_leaves_from_where_it_lies() {
+        let (fpdu, sent) = response_of_changing_memory(LARGE as u32, false);
+        assert_eq!((fpdu[TAGGED_HEADER_LEN], sent), (0xee, LARGE));
     }
 }

@@ -185,6 +185,16 @@ impl Tx {
             self.frame(copy, crc);
             return Ok(());
         }
+        if remote && crc.is_some() && *inline > 0 {
+            // Memory that peers read may change at any time, and what changed between the CRC and the kernel's copy would end a connection that has done
+            // nothing wrong. Payload of a large message is never copied.
+            let mut bytes = vec![0u8; length].into_boxed_slice();
+            // SAFETY: as above.
+            unsafe { std::ptr::copy_nonoverlapping(pointer, bytes.as_mut_ptr(), length) };
+            counters.bytes_inlined.add(length as u64);
+            self.copy_push(bytes, crc);
+            return Ok(());
+        }
         if self.markers {
             let mut left = sge;
             while left.length > 0 {
@@ -209,6 +219,29 @@ impl Tx {
         self.built += u64::from(sge.length);
         self.chunks.push_back(Chunk::Memory { sge, remote });
         Ok(())
+    }
+
+    /// Appends payload that was copied, and markers where they are due. Feeds the CRC.
+    fn copy_push(&mut self, bytes: Box<[u8]>, mut crc: Option<&mut Crc32c>) {
+        if !self.markers {
+            if let Some(crc) = crc {
+                crc.update(&bytes);
+            }
+            let length = bytes.len() as u32;
+            self.built += u64::from(length);
+            return self.chunks.push_back(Chunk::Copy { bytes, start: 0, length });
+        }
+        let mut left = &*bytes;
+        while !left.is_empty() {
+            self.mark(crc.as_deref_mut());
+            let (run, rest) = left.split_at(left.len().min(marker::room(self.built)));
+            if let Some(crc) = crc.as_deref_mut() {
+                crc.update(run);
+            }
+            self.built += run.len() as u64;
+            self.chunks.push_back(Chunk::Copy { bytes: run.into(), start: 0, length: run.len() as u32 });
+            left = rest;
+        }
     }
 
     pub(super) fn build(&mut self, memory: &MemoryTable, counters: &Counters) -> Result<(), SendError> {
