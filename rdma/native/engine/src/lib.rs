@@ -43,6 +43,8 @@ pub mod registry;
 #[cfg(not(loom))]
 pub mod rx;
 #[cfg(not(loom))]
+mod scratch;
+#[cfg(not(loom))]
 pub mod shared;
 #[cfg(not(loom))]
 pub mod socket;

@@ -25,6 +25,7 @@ use crate::memory::{
     AccessError, LargeWritable, MemoryTable, Pins, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
 };
 use crate::ring::{Entry, EntryKind, Ring};
+use crate::scratch::Pool;
 use crate::shared::SharedReceives;
 use crate::socket::{self, Transfer};
 use crate::status::Status;
@@ -33,6 +34,9 @@ use crate::work::{Inbound, ReceiveWork, Sge};
 
 /// Size of the stage: what bulk reading takes at once.
 const STAGE_BYTES: usize = 16 * 1024;
+thread_local! {
+    static STAGES: Pool = const { Pool::new(STAGE_BYTES) };
+}
 /// Vectors of one receive call; a longer scatter list takes several calls.
 const VECTORS_MAX: usize = 34;
 /// Payload of a control message (Read Request, Terminate) at most.
@@ -147,6 +151,7 @@ fn sum(markers: &mut Option<Box<Markers>>, crc: &mut Option<Crc32c>, bytes: &[u8
 /// The receiving half.
 pub struct Rx {
     proto: Receiver,
+    /// Lent while there is something in it, or about to be.
     stage: Box<[u8]>,
     start: usize,
     end: usize,
@@ -256,9 +261,7 @@ impl Rx {
 
     /// Reads and processes until the socket is empty, the turn is over, or the connection ends.
     pub fn drive(&mut self, context: &mut Context<'_>) -> ReceiveEnd {
-        if self.stage.is_empty() {
-            self.stage = vec![0; STAGE_BYTES].into_boxed_slice();
-        }
+        STAGES.with(|stages| stages.lend(&mut self.stage));
         self.drained = false;
         let mut budget = TURN_BYTES;
         loop {
@@ -271,7 +274,13 @@ impl Rx {
                     }
                     return ReceiveEnd::Local;
                 }
-                Err(Stop::End(end)) => return end,
+                Err(Stop::End(end)) => {
+                    if self.start == self.end {
+                        STAGES.with(|stages| stages.take_back(&mut self.stage));
+                        (self.start, self.end) = (0, 0);
+                    }
+                    return end;
+                }
                 Err(Stop::Violation(code)) => {
                     let terminate = self.terminate_message(code);
                     return ReceiveEnd::Violation(code, terminate);

@@ -19,6 +19,7 @@ use weft_proto::{
 use crate::counters::{Counters, Tally};
 use crate::memory::{MemoryTable, Pins, LARGE, REMOTE_READ};
 use crate::ring::{Entry, EntryKind, Ring};
+use crate::scratch::Pool;
 use crate::socket::{self, Transfer, VECTORS_MAX};
 use crate::status::Status;
 use crate::work::{Inbound, Operation, OutboundRead, SendWork, Sge, WAIT_DEPTH, WAIT_READS, WAIT_SENT};
@@ -31,6 +32,9 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// What one turn may send before others get theirs.
 const TURN_BYTES: u64 = 4 << 20;
 const ARENA_BYTES: usize = 32 * 1024;
+thread_local! {
+    static ARENAS: Pool = const { Pool::new(ARENA_BYTES) };
+}
 /// Vectors that are enough for a few messages.
 const VECTORS_FEW: usize = 8;
 /// The most arena bytes that one FPDU takes: header, inline payload, padding, CRC.
@@ -141,6 +145,7 @@ pub struct Tx {
     message: Option<Message>,
     responses_turn: bool,
     numbers: Transmitter,
+    /// Lent while there are chunks.
     arena: Box<[u8]>,
     arena_end: u64,
     arena_start: u64,
@@ -264,6 +269,8 @@ impl Tx {
             self.build(memory, counters)?;
             if self.chunks.is_empty() {
                 self.advance(0, counters); // empty messages of a stream
+                ARENAS.with(|arenas| arenas.take_back(&mut self.arena));
+                (self.arena_start, self.arena_end) = (0, 0);
                 return Ok(SendEnd::Done);
             }
             if turn >= TURN_BYTES {
@@ -536,9 +543,7 @@ impl Tx {
         self.built = keep;
         self.marks.retain(|(end, _)| *end <= keep);
         self.fpdu_ends.retain(|end| *end <= keep);
-        if self.arena.is_empty() {
-            self.arena = vec![0; ARENA_BYTES].into_boxed_slice();
-        }
+        ARENAS.with(|arenas| arenas.lend(&mut self.arena));
         let header = wire::untagged_header(Opcode::Terminate, true, QUEUE_TERMINATE, 1, 0, 0, terminate.len());
         let mut crc = self.crc.then(Crc32c::new);
         self.fpdu_start = marker::fpdu_start(self.built);

@@ -248,9 +248,7 @@ impl Tx {
         if !self.open || self.failed {
             return Ok(());
         }
-        if self.arena.is_empty() {
-            self.arena = vec![0; ARENA_BYTES].into_boxed_slice();
-        }
+        ARENAS.with(|arenas| arenas.lend(&mut self.arena));
         while self.built - self.sent < BATCH_BYTES && self.chunks.len() + 40 < VECTORS_MAX * 2 && self.arena_has_room()
         {
             if self.message.is_none() && !self.start_next() {
