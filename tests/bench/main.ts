@@ -7,52 +7,49 @@
  * @module
  */
 import { parseArgs } from "@std/cli";
-import { Files } from "./files.ts";
-import { Floor } from "./floor.ts";
-import { deno, firstLine, pinned, runForJson, spawn } from "./processes.ts";
+import { type ConnectionFigures, connectionRows, measureConnections } from "./connections.ts";
+import { type CopyFigures, Files } from "./files.ts";
 import { formatTable, median, medians, meetsTarget, ratio, type Row } from "./report.ts";
-import type { CopyFigures } from "./files.ts";
-import type { FloorFigures } from "./floor.ts";
-import type { VerbsFigures } from "./verbs_client.ts";
+import { type PairedFigures, Verbs } from "./verbs.ts";
 
-const HELP = `usage: deno task bench [--rounds N] [--only verbs|files] [--json FILE]
+const HELP = `usage: deno task bench [--rounds N] [--only verbs|files|connections] [--json FILE]
 
 Two processes on loopback, each on a core of its own. Prints medians over the rounds (default 5), their ratio to the floor of the same
 run, and whether the project's target is met.`;
 
 /** The figures of one round. */
-interface Round {
-  floor: FloorFigures;
-  verbs: VerbsFigures;
+interface Round extends Partial<PairedFigures> {
   files?: CopyFigures;
+  connections?: ConnectionFigures;
 }
+
+const PARTS = ["verbs", "files", "connections"];
 
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, { boolean: ["help"], string: ["rounds", "only", "json"] });
   if (args.help) return console.log(HELP), 0;
   const count = Number(args.rounds ?? 5);
-  if (!(count >= 1) || ![undefined, "verbs", "files"].includes(args.only)) return console.error(HELP), 2;
+  if (!(count >= 1) || ![undefined, ...PARTS].includes(args.only)) return console.error(HELP), 2;
 
-  await using floor = await Floor.start();
-  const verbsServer = spawn(pinned("server", ...deno("tests/bench/verbs_server.ts")));
-  const verbsPort = await firstLine(verbsServer.stdout);
-  await using files = args.only === "verbs" ? undefined : await Files.start();
+  const parts = args.only === undefined ? PARTS : [args.only];
+  // files are compared with the verbs
+  await using verbs = args.only === "connections" ? undefined : await Verbs.start();
+  await using files = parts.includes("files") ? await Files.start() : undefined;
   const rounds: Round[] = [];
-  try {
-    for (let i = 0; i < count; i++) {
-      console.error(`round ${i + 1} of ${count}`);
-      rounds.push({
-        floor: await floor.measure(),
-        verbs: await runForJson<VerbsFigures>(pinned("client", ...deno("tests/bench/verbs_client.ts", verbsPort))),
-        files: await files?.measure(),
-      });
-    }
-  } finally {
-    verbsServer.kill("SIGKILL");
-    await verbsServer.status;
+  for (let i = 0; i < count; i++) {
+    console.error(`round ${i + 1} of ${count}`);
+    rounds.push({
+      ...await verbs?.measure(),
+      files: await files?.measure(),
+      connections: parts.includes("connections") ? await measureConnections() : undefined,
+    });
   }
 
-  const rows = makeRows(rounds).filter((row) => args.only !== "files" || row.name.match(/NFS|cp/));
+  const rows = [
+    ...(parts.includes("verbs") ? verbsRows(rounds) : []),
+    ...(parts.includes("files") ? fileRows(rounds) : []),
+    ...(parts.includes("connections") ? connectionRows(rounds.flatMap((round) => round.connections ?? [])) : []),
+  ];
   console.log(formatTable(rows));
   if (args.json !== undefined) {
     const withRatios = rows.map((row) => ({ ...row, ratio: ratio(row), met: meetsTarget(row) }));
@@ -64,13 +61,14 @@ async function main(): Promise<number> {
   return 0;
 }
 
-function makeRows(rounds: readonly Round[]): Row[] {
-  const floor = medians(rounds.map((round) => round.floor));
-  const verbs = medians(rounds.map((round) => round.verbs));
-  const copied = Math.max(...rounds.map((round) => round.verbs.bytesCopied));
+function verbsRows(rounds: readonly Round[]): Row[] {
+  const floor = medians(rounds.flatMap((round) => round.floor ?? []));
+  const measured = rounds.flatMap((round) => round.verbs ?? []);
+  const verbs = medians(measured);
+  const copied = Math.max(...measured.map(({ bytesCopied }) => bytesCopied));
   const streams = { name: "1 MiB TCP stream", value: floor.stream1MiB };
   const polling = { name: "polling TCP", value: floor.pollingRoundTrip };
-  const rows: Row[] = [
+  return [
     { name: "RDMA Write 1 MiB", unit: "GB/s", ours: verbs.write, against: streams, target: { atLeast: 0.7 } },
     { name: "RDMA Write 1 MiB, CRC", unit: "GB/s", ours: verbs.writeCrc, against: streams, target: { atLeast: 0.6 } },
     { name: "RDMA Read 1 MiB", unit: "GB/s", ours: verbs.read, against: streams, target: { atLeast: 0.7 } },
@@ -98,10 +96,13 @@ function makeRows(rounds: readonly Round[]): Row[] {
     { name: "Payload copied in user space, both ends", unit: "bytes", ours: copied, target: { atMost: 0 } },
     { name: "TCP stream of 64 KiB, for comparison", unit: "GB/s", ours: floor.stream64KiB },
   ];
+}
+
+function fileRows(rounds: readonly Round[]): Row[] {
+  const verbs = medians(rounds.flatMap((round) => round.verbs ?? []));
   const measured = rounds.flatMap((round) => round.files ?? []);
-  if (measured.length === 0) return rows;
   const files = medians(measured);
-  rows.push(
+  const rows: Row[] = [
     {
       name: "NFS READ, 1 GiB file",
       unit: "GB/s",
@@ -117,7 +118,7 @@ function makeRows(rounds: readonly Round[]): Row[] {
       target: { atLeast: 0.5 },
     },
     { name: "NFS WRITE and its COMMIT to the disk", unit: "GB/s", ours: files.writeAndCommit },
-  );
+  ];
   const copies = (name: string, ours: number, theirs: (number | undefined)[]): Row => {
     const known = theirs.filter((value) => value !== undefined);
     if (known.length < theirs.length) {

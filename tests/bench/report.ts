@@ -7,7 +7,7 @@
 /** One line of the report. */
 export interface Row {
   name: string;
-  unit: "GB/s" | "µs" | "s" | "bytes";
+  unit: "GB/s" | "µs" | "s" | "bytes" | "KiB" | "/s";
   ours: number;
   /** What it is measured against, and its figure. */
   against?: { name: string; value: number };

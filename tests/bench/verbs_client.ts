@@ -3,18 +3,9 @@
  *
  * @module
  */
-import { Device, type MemoryRegion, type ProtectionDomain, type QueuePair } from "../../rdma/mod.ts";
-import {
-  ASK_COUNTERS,
-  COUNTERS_BYTES,
-  EVENT_DRIVEN,
-  IDLE_GAP_MS,
-  IDLE_PINGS,
-  PING_BYTES,
-  Purpose,
-  RECEIVES,
-  TRANSFER_BYTES,
-} from "./verbs_protocol.ts";
+import { Device, type QueuePair } from "../../rdma/mod.ts";
+import { Pinger } from "./pings.ts";
+import { ASK_COUNTERS, EVENT_DRIVEN, IDLE_GAP_MS, IDLE_PINGS, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
 
 /** What one round of the verbs gives. */
 export interface VerbsFigures {
@@ -55,41 +46,10 @@ const [port, eventDrivenPort] = Deno.args[0].split(" ").map(Number);
 const polling: Path = { device: Device.open(), port };
 const eventDriven: Path = { device: Device.open({ polling: EVENT_DRIVEN }), port: eventDrivenPort };
 
-/** A connection with receives posted, on which one ping at a time is under way. */
-class Pinger {
-  readonly #region: MemoryRegion;
-  #answered: ((slot: number) => void) | undefined;
-
-  constructor(readonly queuePair: QueuePair, readonly pd: ProtectionDomain) {
-    this.#region = pd.allocate((RECEIVES + 1) * PING_BYTES);
-    for (let slot = 0; slot < RECEIVES; slot++) this.#receive(slot);
-  }
-
-  #receive(slot: number): void {
-    const local = [{ region: this.#region, offset: slot * PING_BYTES, length: PING_BYTES }];
-    this.queuePair.postRecv(local, ({ status }) => {
-      if (status !== "success") return;
-      this.#receive(slot);
-      this.#answered?.(slot);
-    });
-  }
-
-  /** Calls back when the echo is there. */
-  ping(answered: (slot: number) => void, firstByte = 0): void {
-    this.#answered = answered;
-    this.#region.bytes[RECEIVES * PING_BYTES] = firstByte;
-    this.queuePair.postSend({
-      opcode: "send",
-      local: [{ region: this.#region, offset: RECEIVES * PING_BYTES, length: PING_BYTES }],
-    });
-  }
-
-  /** What the peer has counted. */
-  async peerCounters(): Promise<{ bytesPlaced: number; bytesStagedLarge: number }> {
-    const slot = await new Promise<number>((resolve) => this.ping(resolve, ASK_COUNTERS));
-    const view = new DataView(this.#region.bytes.slice(slot * PING_BYTES, slot * PING_BYTES + COUNTERS_BYTES).buffer);
-    return { bytesPlaced: view.getFloat64(0), bytesStagedLarge: view.getFloat64(8) };
-  }
+/** What the peer has counted. */
+async function peerCounters(pinger: Pinger): Promise<{ bytesPlaced: number; bytesStagedLarge: number }> {
+  const counted = await pinger.ask(ASK_COUNTERS);
+  return { bytesPlaced: counted.getFloat64(0), bytesStagedLarge: counted.getFloat64(8) };
 }
 
 async function connect(
@@ -112,22 +72,6 @@ async function connect(
     Deno.exit(1);
   });
   return { queuePair, pinger: pinger! };
-}
-
-/** Round trips one behind the other; sorted. */
-function pingInTurn(pinger: Pinger, count: number): Promise<number[]> {
-  const micros: number[] = [];
-  return new Promise((resolve) => {
-    let started = performance.now();
-    const next = () => {
-      const now = performance.now();
-      micros.push((now - started) * 1000);
-      if (micros.length === count) return resolve(micros.sort((a, b) => a - b));
-      started = now;
-      pinger.ping(next);
-    };
-    pinger.ping(next);
-  });
 }
 
 /** Round trips with pauses in which both ends go to sleep; sorted. */
@@ -187,25 +131,25 @@ async function rate(opcode: "write" | "read", crc: boolean): Promise<number> {
 
 const figures: Partial<VerbsFigures> = {};
 const peer = await connect(Purpose.Pings);
-const before = await peer.pinger.peerCounters();
+const before = await peerCounters(peer.pinger);
 figures.write = await rate("write", false);
 figures.writeCrc = await rate("write", true);
 figures.read = await rate("read", false);
 figures.readCrc = await rate("read", true);
-const after = await peer.pinger.peerCounters();
+const after = await peerCounters(peer.pinger);
 const own = polling.device.counters();
 figures.bytesCopied = after.bytesStagedLarge - before.bytesStagedLarge + own.bytesStagedLarge;
 figures.bytesPlaced = after.bytesPlaced - before.bytesPlaced + own.bytesPlaced;
-await pingInTurn(peer.pinger, 2000);
-const hot = await pingInTurn(peer.pinger, HOT_PINGS);
+await peer.pinger.pingInTurn(2000);
+const hot = await peer.pinger.pingInTurn(HOT_PINGS);
 figures.hotRoundTrip = hot[hot.length >> 1];
 figures.hotRoundTripP99 = hot[Math.floor(hot.length * 0.99)];
 const idle = await pingIdle(peer.pinger, IDLE_PINGS);
 figures.idleRoundTrip = idle[idle.length >> 1];
 await peer.queuePair.close();
 const sleeper = await connect(Purpose.Pings, { path: eventDriven });
-await pingInTurn(sleeper.pinger, 500);
-const cold = await pingInTurn(sleeper.pinger, COLD_PINGS);
+await sleeper.pinger.pingInTurn(500);
+const cold = await sleeper.pinger.pingInTurn(COLD_PINGS);
 figures.coldRoundTrip = cold[cold.length >> 1];
 await sleeper.queuePair.close();
 console.log(JSON.stringify(figures));

@@ -4,16 +4,10 @@
  * @module
  */
 
-/** Bytes of a ping. */
-export const PING_BYTES = 64;
 /** Bytes of an RDMA Write or Read. */
 export const TRANSFER_BYTES = 1024 * 1024;
-/** Receives that each end keeps posted. */
-export const RECEIVES = 16;
-/** First byte of a ping that asks for the peer's counters in place of an echo. */
+/** Asks for the peer's counters: `bytesPlaced` and `bytesStagedLarge` as f64. */
 export const ASK_COUNTERS = 1;
-/** Bytes of the answer to it: `bytesPlaced` and `bytesStagedLarge` as f64. */
-export const COUNTERS_BYTES = 16;
 /** First byte of the private data: a connection for pings alone, or one with a region of TRANSFER_BYTES. */
 export const Purpose = { Pings: 0, Transfers: 1 } as const;
 /** Round trips with a pause before each: long enough for both ends, and the cores, to be asleep. */
