@@ -15,9 +15,12 @@ export interface ConnectionFigures {
   roundTripAlone: number;
   /** The same beside many idle ones. */
   roundTripBeside: number;
-  /** RDMA Write of 64 KiB by one connection, and by many at once, GB/s. */
-  throughputOne: number;
-  throughputMany: number;
+  /** RDMA Write of 64 KiB by one connection, and by many at once, with two outstanding on each, GB/s. */
+  shallowOne: number;
+  shallowMany: number;
+  /** The same with as many outstanding as make one connection fast. */
+  deepOne: number;
+  deepMany: number;
   /** Resident memory of a connection that has carried one Send either way, at either end, KiB. */
   clientIdle: number;
   serverIdle: number;
@@ -34,8 +37,8 @@ export interface ConnectionFigures {
 
 const PINGS_BEFORE = 5000;
 const PINGS = 20_000;
-/** Writes outstanding of the only connection, and of each of many. */
-const DEPTH = { one: 16, many: 2 } as const;
+/** Writes outstanding on each connection. */
+const DEPTH = { shallow: 2, deep: 16 } as const;
 const RAMP_MS = 500;
 const ACTIVE_MS = 1500;
 /** Connections that are being made at once. */
@@ -216,19 +219,23 @@ for (const queuePair of many) {
 const idle = await memory();
 await pinger.pingInTurn(PINGS_BEFORE);
 const roundTripBeside = middle(await pinger.pingInTurn(PINGS));
-const throughputMany = await throughput(many, DEPTH.many);
+const shallowMany = await throughput(many, DEPTH.shallow);
+const deepMany = await throughput(many, DEPTH.deep);
 const used = await memory();
 await end(many);
 const only = await connectMany(1);
-const throughputOne = await throughput(only, DEPTH.one);
+const shallowOne = await throughput(only, DEPTH.shallow);
+const deepOne = await throughput(only, DEPTH.deep);
 await end(only);
 const each = (after: number, before: number) => (after - before) / KIB / count;
 const figures: ConnectionFigures = {
   count,
   roundTripAlone,
   roundTripBeside,
-  throughputOne,
-  throughputMany,
+  shallowOne,
+  shallowMany,
+  deepOne,
+  deepMany,
   clientIdle: each(idle.client, empty.client),
   serverIdle: each(idle.server, empty.server),
   clientUsed: each(used.client, empty.client),
