@@ -1,4 +1,4 @@
-//! What ten thousand connections leave behind: nothing, to the byte. Every allocation of this program is counted, so this test has a program of its own.
+//! What ten thousand connections leave behind: nothing but a few scratch buffers. Every allocation of this program is counted, so this test has a program of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -36,6 +36,9 @@ const CLIENT: u32 = 2;
 const SERVER: u32 = 3;
 const ROUND: u32 = 1000;
 const ROUNDS: u32 = 10;
+/// Scratch buffers (16 KiB to receive, 32 KiB to send) that each of two threads may keep for its next connection, and queues that have grown to
+/// their size. An allocation of 16 bytes lost by every connection is more.
+const KEPT_BYTES: i64 = 2 * (16 + 32) * 1024 + 4096;
 
 /// A device to which both ends belong, driven as JavaScript does it.
 struct Node {
@@ -165,7 +168,6 @@ fn ten_thousand_connections_leave_nothing() {
     }
     let (first, last) = (seen[0], seen[ROUNDS as usize]);
     assert_eq!((first.1, first.2), (last.1, last.2), "{seen:?}");
-    // `seen` itself, and queues that have grown to their size
-    assert!(last.0 - first.0 < 4096, "{} bytes more than after the first round: {seen:?}", last.0 - first.0);
+    assert!(last.0 - first.0 < KEPT_BYTES, "{} bytes more than after the first round: {seen:?}", last.0 - first.0);
     assert_eq!(weft_device_close(device), 0);
 }
