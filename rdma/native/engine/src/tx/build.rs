@@ -188,11 +188,9 @@ impl Tx {
         if remote && crc.is_some() && *inline > 0 {
             // Memory that peers read may change at any time, and what changed between the CRC and the kernel's copy would end a connection that has done
             // nothing wrong. Payload of a large message is never copied.
-            let mut bytes = vec![0u8; length].into_boxed_slice();
             // SAFETY: as above.
-            unsafe { std::ptr::copy_nonoverlapping(pointer, bytes.as_mut_ptr(), length) };
+            unsafe { self.copy_push(pointer, length, crc) };
             counters.bytes_inlined.add(length as u64);
-            self.copy_push(bytes, crc);
             return Ok(());
         }
         if self.markers {
@@ -221,26 +219,25 @@ impl Tx {
         Ok(())
     }
 
-    /// Appends payload that was copied, and markers where they are due. Feeds the CRC.
-    fn copy_push(&mut self, bytes: Box<[u8]>, mut crc: Option<&mut Crc32c>) {
-        if !self.markers {
-            if let Some(crc) = crc {
+    /// Appends a copy of payload, and markers where they are due. Feeds the CRC.
+    ///
+    /// # Safety
+    /// There are `length` bytes at `pointer`, which others may be changing.
+    unsafe fn copy_push(&mut self, pointer: *const u8, length: usize, mut crc: Option<&mut Crc32c>) {
+        let mut at = 0;
+        while at < length {
+            self.mark(crc.as_deref_mut());
+            let left = length - at;
+            let run = if self.markers { left.min(marker::room(self.built)) } else { left };
+            let mut bytes = vec![0u8; run].into_boxed_slice();
+            // SAFETY: `at + run` is not beyond `length`.
+            unsafe { std::ptr::copy_nonoverlapping(pointer.add(at), bytes.as_mut_ptr(), run) };
+            if let Some(crc) = crc.as_deref_mut() {
                 crc.update(&bytes);
             }
-            let length = bytes.len() as u32;
-            self.built += u64::from(length);
-            return self.chunks.push_back(Chunk::Copy { bytes, start: 0, length });
-        }
-        let mut left = &*bytes;
-        while !left.is_empty() {
-            self.mark(crc.as_deref_mut());
-            let (run, rest) = left.split_at(left.len().min(marker::room(self.built)));
-            if let Some(crc) = crc.as_deref_mut() {
-                crc.update(run);
-            }
-            self.built += run.len() as u64;
-            self.chunks.push_back(Chunk::Copy { bytes: run.into(), start: 0, length: run.len() as u32 });
-            left = rest;
+            self.built += run as u64;
+            self.chunks.push_back(Chunk::Copy { bytes, start: 0, length: run as u32 });
+            at += run;
         }
     }
 
