@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Lane, Run, Step } from "./run.ts";
+import type { Measurable, MeasurableLane, Step } from "./driver.ts";
 
 /** What a phase of a measurement is to do: so many messages, or as many as there is time for. */
 export interface Goal {
@@ -26,7 +26,7 @@ export interface BandwidthFigures {
 
 /** Sends, writes or reads on the connections of a run. */
 export class Sender {
-  readonly #run: Run;
+  readonly #run: Measurable;
   readonly #goal: Goal;
   readonly #queues: readonly Queue[];
   #startMs = 0;
@@ -34,7 +34,7 @@ export class Sender {
   #markCount = 0;
   #peak = 0;
 
-  constructor(run: Run, goal: Goal) {
+  constructor(run: Measurable, goal: Goal) {
     this.#run = run;
     this.#goal = goal;
     const { connections } = run.spec;
@@ -93,13 +93,13 @@ class Queue {
   completed = 0;
   #posted = 0;
   #goal: number;
-  readonly #lane: Lane;
+  readonly #lane: MeasurableLane;
   readonly #depth: number;
   readonly #list: number;
   readonly #moderation: number;
   readonly #isSend: boolean;
 
-  constructor(lane: Lane, goal: number) {
+  constructor(lane: MeasurableLane, goal: number) {
     const { spec } = lane.run;
     this.#lane = lane;
     this.#goal = goal;

@@ -3,41 +3,11 @@
  *
  * @module
  */
-import { bytesOf, type Lane, type Run, type Step } from "./run.ts";
 import type { Goal } from "./bandwidth.ts";
+import type { Measurable, MeasurableLane, Step } from "./driver.ts";
+import type { Marks } from "./marks.ts";
 import type { Operation } from "./operation.ts";
 import { Latencies } from "./statistics.ts";
-
-/** Marks of Writes: the last byte of a message goes from 1 to 255 and begins again. */
-const MARKS = 255;
-
-/** Either end of a ping-pong of Writes: the last byte of the memory that the peer writes tells when a message is there. */
-class Marks {
-  readonly #from: Uint8Array;
-  readonly #into: Uint8Array;
-  #sent = 0;
-  #seen = 0;
-
-  constructor(run: Run) {
-    this.#from = bytesOf(run.out(0));
-    this.#into = bytesOf(run.into(0));
-    this.#seen = this.#into[this.#into.length - 1];
-    this.#sent = this.#seen;
-  }
-
-  /** Marks the message that is sent next. */
-  mark(): void {
-    this.#sent = this.#sent % MARKS + 1;
-    this.#from[this.#from.length - 1] = this.#sent;
-  }
-
-  /** Whether the peer's next message is there. */
-  arrived(): boolean {
-    if (Atomics.load(this.#into, this.#into.length - 1) === this.#seen) return false;
-    this.#seen = this.#seen % MARKS + 1;
-    return true;
-  }
-}
 
 /** Whether the peer's program has no part in the answer, and the completion is all there is to wait for. */
 export function isOneSided(verb: Operation["verb"]): boolean {
@@ -48,7 +18,7 @@ export function isOneSided(verb: Operation["verb"]): boolean {
 export class Pinger {
   readonly latencies = new Latencies();
   readonly #goal: Goal;
-  readonly #lane: Lane;
+  readonly #lane: MeasurableLane;
   readonly #marks: Marks | undefined;
   /** Round trips divided by this are what is counted. */
   readonly #parts: number;
@@ -59,12 +29,12 @@ export class Pinger {
   #isUnderWay = false;
   #hasArrived = false;
 
-  constructor(run: Run, goal: Goal) {
+  constructor(run: Measurable, goal: Goal) {
     const [lane] = run.lanes;
     const { verb } = run.spec.operation;
     this.#lane = lane;
     this.#goal = goal;
-    this.#marks = verb === "write" ? new Marks(run) : undefined;
+    this.#marks = verb === "write" ? run.marks() : undefined;
     this.#parts = isOneSided(verb) ? 1 : 2;
     if (verb === "send") lane.onMessage = () => this.#hasArrived = true;
   }
@@ -118,15 +88,15 @@ export class Pinger {
 
 /** The answering end: sends a message back for each that comes. */
 export class Echo {
-  readonly #lane: Lane;
+  readonly #lane: MeasurableLane;
   readonly #marks: Marks | undefined;
   #owed = 0;
 
-  constructor(run: Run) {
+  constructor(run: Measurable) {
     const [lane] = run.lanes;
     const { verb } = run.spec.operation;
     this.#lane = lane;
-    this.#marks = verb === "write" ? new Marks(run) : undefined;
+    this.#marks = verb === "write" ? run.marks() : undefined;
     if (verb === "send") lane.onMessage = () => this.#owed++;
   }
 

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
 import { CommandError } from "../command_line.ts";
 import type { WorkCompletion } from "../connection.ts";
 import type { Device } from "../device.ts";
-import { RdmaError } from "../errors.ts";
 import type { Congestion } from "../listener.ts";
 import { Access, type MemoryRegion } from "../memory_region.ts";
 import type { ProtectionDomain } from "../protection_domain.ts";
 import type { AtomicWork, QueuePair, RemoteMemory, Sge, WorkRequest } from "../queue_pair.ts";
+import { Driver, type Measurable, type MeasurableLane } from "./driver.ts";
+import { Marks } from "./marks.ts";
 import { type Control, controlBytes, decodeControl, encodeControl } from "./messages.ts";
 import type { Operation } from "./operation.ts";
 
@@ -33,12 +33,6 @@ export interface RunSpec {
   atomic?: AtomicWork["opcode"];
 }
 
-/**
- * How a step of a measurement ends: it waits in the middle of a round trip ("busy"), it waits where a rest does not matter ("idle"), the next step is due ("next"),
- * or there is none ("done").
- */
-export type Step = "busy" | "idle" | "next" | "done";
-
 /** What a peer may do with what is sent, and with where things arrive. */
 const OUT_ACCESS = {
   write: Access.LocalOnly,
@@ -52,6 +46,8 @@ const INTO_ACCESS = {
   send: Access.LocalOnly,
   atomic: Access.RemoteAtomic,
 };
+/** Marks of Writes go from 1 to 255 and begin again. */
+const MARKS = 255;
 /** Memory of a connection's control messages: one to send, one received, and counts of received Sends on their way. */
 const CONTROL_STRIDE = 256;
 const CONTROL_OUT = 0;
@@ -61,34 +57,19 @@ const CREDIT_SOURCE_COUNT = 16;
 const CREDIT_STRIDE = 64;
 /** Receives beyond those of measured Sends. */
 const CONTROL_RECEIVES = 16;
-/** How long an end polls before it lets the event loop have a turn. */
-const SLICE_MS = 20;
-/** Steps between two looks at the clock. */
-const STEPS = 32;
-
 /** One end of a run. */
-export class Run implements AsyncDisposable {
-  readonly device: Device;
+export class Run extends Driver implements Measurable, AsyncDisposable {
   readonly spec: RunSpec;
   readonly pd: ProtectionDomain;
   readonly lanes: readonly Lane[];
-  /** Called now and then while it is driven. */
-  onRest: () => void = () => {};
-  /** How often it has rested. */
-  rests = 0;
   readonly #out: MemoryRegion;
   readonly #into: MemoryRegion;
   readonly #control: MemoryRegion;
   readonly #credit: MemoryRegion;
-  #failure: unknown;
-  #hasFailed = false;
-  #isOver = false;
-  #hasChanged = false;
-  #wake: (() => void) | undefined;
 
   /** Allocates what the run needs. `signal` ends it. */
   constructor(device: Device, spec: RunSpec, signal: AbortSignal) {
-    this.device = device;
+    super(device, { sleeps: spec.events, signal });
     this.spec = spec;
     this.pd = device.allocateProtectionDomain();
     const { verb } = spec.operation;
@@ -101,8 +82,6 @@ export class Run implements AsyncDisposable {
     this.#out.bytes.fill(0x5a);
     this.#into.bytes.fill(0);
     this.lanes = Array.from({ length: connections }, (_, index) => new Lane(this, index));
-    signal.addEventListener("abort", () => this.fail(signal.reason), { once: true });
-    if (signal.aborted) this.fail(signal.reason);
   }
 
   /** From one connection's memory for what arrives to the next one's; a control message fits. */
@@ -127,37 +106,10 @@ export class Run implements AsyncDisposable {
     return { region: this.#credit, offset: index * CREDIT_STRIDE, length: 4 };
   }
 
-  /** Notes that something has happened to the run, for those who sleep. */
-  changed(): void {
-    this.#hasChanged = true;
-    const wake = this.#wake;
-    if (wake === undefined) return;
-    this.#wake = undefined;
-    wake();
-  }
-
-  /** Ends the run with an error; the first one counts. */
-  fail(error: unknown): void {
-    if (this.#hasFailed || this.#isOver) return;
-    this.#hasFailed = true;
-    this.#failure = error;
-    this.changed();
-  }
-
-  /** From here on connections may end. */
-  finish(): void {
-    this.#isOver = true;
-  }
-
-  /** Goes to sleep until something has happened. Throws what the run has failed with. */
-  async change(): Promise<void> {
-    if (!this.#hasChanged && !this.#hasFailed) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#wake = resolve;
-      await promise;
-    }
-    this.#hasChanged = false;
-    if (this.#hasFailed) throw this.#failure;
+  /** The marks of a ping-pong of Writes on the first connection; they go on where the last ones ended. */
+  marks(): Marks {
+    const [from, into] = [bytesOf(this.out(0)), bytesOf(this.into(0))];
+    return new Marks(from, into, { next: (mark) => mark % MARKS + 1 });
   }
 
   /** Waits, asleep, until a connection has got a control message of this kind. Throws where it gets another one. */
@@ -169,60 +121,9 @@ export class Run implements AsyncDisposable {
     return heard as Control & { kind: Kind };
   }
 
-  /**
-   * Takes steps until one is the last. Polls while they wait, or sleeps where the run is one of events. The event loop gets its turns between two round
-   * trips, or at the latest after a while.
-   */
-  async drive(step: () => Step): Promise<void> {
-    try {
-      await this.#drive(step);
-    } catch (error) {
-      if (!(error instanceof RdmaError) || error.code !== "Closed") throw error;
-      // a step found a connection ended: why it has is known as soon as its entries have been handled
-      while (!this.#hasFailed) await this.change();
-      throw this.#failure;
-    }
-  }
-
-  async #drive(step: () => Step): Promise<void> {
-    let rested = performance.now();
-    while (this.spec.events) {
-      const at = step();
-      if (at === "done") return;
-      if (at !== "next") await this.change();
-      if (performance.now() - rested < SLICE_MS) continue;
-      rested = performance.now();
-      this.onRest();
-    }
-    while (this.#poll(step) !== "done") {
-      this.rests++;
-      this.onRest();
-      await new Promise((resolve) => setImmediate(resolve));
-      if (this.#hasFailed) throw this.#failure;
-    }
-  }
-
-  /** Takes steps, and polls between them, for the length of a slice. */
-  #poll(step: () => Step): Step {
-    const { device } = this;
-    const end = performance.now() + SLICE_MS;
-    do {
-      for (let i = 0; i < STEPS; i++) {
-        const at = step();
-        if (at === "done") return at;
-        if (at !== "next") device.progress();
-      }
-      if (this.#hasFailed) throw this.#failure;
-    } while (performance.now() < end);
-    // a rest in the middle of a round trip would be measured
-    let at: Step;
-    while ((at = step()) === "busy" && performance.now() < end + SLICE_MS) device.progress();
-    return at;
-  }
-
   /** Ends its connections and gives its memory back. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const isOver = this.#isOver;
+    const { isOver } = this;
     this.finish();
     const ends = this.lanes.map(async ({ queuePair }) => {
       if (queuePair === undefined) return;
@@ -236,7 +137,7 @@ export class Run implements AsyncDisposable {
 }
 
 /** One connection of a run. */
-export class Lane {
+export class Lane implements MeasurableLane {
   readonly run: Run;
   readonly index: number;
   /** What it measures with. */

@@ -8,12 +8,13 @@ import { CommandError, type CommandIo } from "../command_line.ts";
 import { Device } from "../device.ts";
 import type { ConnectionRequest } from "../listener.ts";
 import { Sender } from "./bandwidth.ts";
+import type { Step } from "./driver.ts";
 import { FloorServer } from "./floor.ts";
 import { Echo, isOneSided } from "./latency.ts";
 import { decodeRequest, encodeRefusal, encodeReply, type RunRequest } from "./messages.ts";
 import { operationOf } from "./operation.ts";
 import { CONNECTIONS_MAX, DEPTH_MAX, MULPDU, type PerfOptions, SIZE_MAX } from "./options.ts";
-import { Run, type RunSpec, type Step } from "./run.ts";
+import { Run, type RunSpec } from "./run.ts";
 
 /** Memory that a client may make the server allocate, bytes. */
 const MEMORY_MAX = 4 * SIZE_MAX;
