@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 8;
+export const ABI_VERSION = 9;
 
 /** Symbols of the engine. */
 export const symbols = {
@@ -17,6 +17,7 @@ export const symbols = {
   weft_device_open: { parameters: ["buffer" /* out f64[4] */], result: "i32" },
   weft_device_close: { parameters: ["f64" /* device */], result: "i32" },
   weft_progress: { parameters: ["f64", /* device */ "u32" /* spin, ns */], result: "i32" },
+  weft_wait: { parameters: ["f64", /* device */ "u32" /* wait, µs */], result: "i32" },
   weft_arm: { parameters: ["f64" /* device */], result: "i32" },
   weft_counters: { parameters: ["f64", /* device */ "buffer", /* out f64[] */ "u32" /* count */], result: "i32" },
   weft_connection_counters: {

@@ -23,7 +23,7 @@ use crate::status::Status;
 use crate::work::decode::decode;
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -157,6 +157,15 @@ pub extern "C" fn weft_device_close(handle: f64) -> i32 {
 #[no_mangle]
 pub extern "C" fn weft_progress(handle: f64, spin_ns: u32) -> i32 {
     boundary!({ Ok(device(handle)?.progress(u64::from(spin_ns)).min(i32::MAX as u32) as i32) })
+}
+
+/// Makes progress on this thread, asleep in the kernel for up to `wait_us` until something completes; returns how many ring entries are ready.
+#[no_mangle]
+pub extern "C" fn weft_wait(handle: f64, wait_us: u32) -> i32 {
+    boundary!({
+        let ready = device(handle)?.wait(Duration::from_micros(u64::from(wait_us)));
+        Ok(ready.min(i32::MAX as u32) as i32)
+    })
 }
 
 /// Announces that this thread goes to sleep. 1: it must not, entries are ready.

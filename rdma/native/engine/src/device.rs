@@ -56,7 +56,7 @@ pub struct Device {
     pub alive: AtomicU64,
     epoll: OwnedFd,
     wake: OwnedFd,
-    /// Wakes a JavaScript thread that sleeps on the other end.
+    /// Wakes a JavaScript thread that sleeps on the other end; a pipe, for a pair of sockets takes a µs more.
     channel: OwnedFd,
     origin: Instant,
     watch: Watch,
@@ -84,6 +84,14 @@ struct Moderation {
     since: AtomicU64,
 }
 
+/// Whose turn it is, and how long it may sleep when there is nothing to do.
+#[derive(Clone, Copy)]
+enum Turn {
+    Caller(Duration),
+    /// `None`: until something happens.
+    Background(Option<Duration>),
+}
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -107,15 +115,8 @@ impl Device {
         let wake = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         let mut pair = [0; 2];
         // SAFETY: the array has room for the two descriptors.
-        check(unsafe {
-            libc::socketpair(
-                libc::AF_UNIX,
-                libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-                0,
-                pair.as_mut_ptr(),
-            )
-        })?;
-        let [ours, theirs] = pair;
+        check(unsafe { libc::pipe2(pair.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+        let [theirs, ours] = pair;
         // SAFETY: a fresh descriptor that nobody else owns.
         let channel = unsafe { OwnedFd::from_raw_fd(ours) };
         let device = Arc::new(Self {
@@ -220,30 +221,30 @@ impl Device {
         self.origin.elapsed().as_nanos() as u64
     }
 
-    /// One round over everything that is ready. `timeout_ms`: how long epoll may wait, for the background thread alone.
-    fn turn(&self, timeout_ms: Option<i32>) -> bool {
+    /// One round over everything that is ready; where nothing is, it sleeps in epoll for as long as may be.
+    fn turn(&self, who: Turn) -> bool {
         let mut moved = false;
         let pending = lock(&self.ready).len();
         for _ in 0..pending {
             let Some((conn, events)) = lock(&self.ready).pop_front() else { break };
             moved |= conn.run_guarded(events);
         }
-        // What has just run may have completed something: the caller must tell before it may sleep.
-        let may_wait = |_: &i32| pending == 0 && self.watch.fall_asleep(|| lock(&self.ready).is_empty());
-        let wait = timeout_ms.filter(may_wait);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         self.counters.epoll_calls.add(1);
-        // SAFETY: the array has room for EVENTS_MAX events.
-        let n = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as libc::c_int, wait.unwrap_or(0))
+        // What has just run may have completed something: that must be told before anybody may sleep.
+        let n = match who {
+            Turn::Background(timeout) if pending == 0 && self.watch.fall_asleep(|| lock(&self.ready).is_empty()) => {
+                let n = self.epoll_wait(&mut events, timeout);
+                self.watch.wake_up();
+                n
+            }
+            Turn::Caller(timeout) if pending == 0 => self.epoll_wait(&mut events, Some(timeout)),
+            _ => self.epoll_wait(&mut events, Some(Duration::ZERO)),
         };
-        if wait.is_some() {
-            self.watch.wake_up();
-        }
-        for event in events.iter().take(usize::try_from(n).unwrap_or(0)) {
+        for event in events.iter().take(n) {
             let (data, bits) = (event.u64, event.events);
             if data == WAKE_DATA {
-                if timeout_ms.is_none() {
+                if matches!(who, Turn::Caller(_)) {
                     continue; // meant for the background thread
                 }
                 let mut waste = 0u64;
@@ -267,6 +268,36 @@ impl Device {
             }
         }
         moved
+    }
+
+    /// Events, after at most `timeout`. Kernels before 5.11 wait in whole milliseconds, and shorter waits not at all.
+    fn epoll_wait(&self, events: &mut [libc::epoll_event; EVENTS_MAX], timeout: Option<Duration>) -> usize {
+        let (fd, room) = (self.epoll.as_raw_fd(), EVENTS_MAX as libc::c_int);
+        if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero() && timeout.subsec_nanos() % 1_000_000 != 0) {
+            let timeout = libc::timespec {
+                tv_sec: timeout.as_secs() as libc::time_t,
+                tv_nsec: libc::c_long::from(timeout.subsec_nanos()),
+            };
+            // SAFETY: the array has room for EVENTS_MAX events, the time is a local, and there is no signal mask.
+            let n = unsafe {
+                libc::syscall(
+                    libc::SYS_epoll_pwait2,
+                    fd,
+                    events.as_mut_ptr(),
+                    room,
+                    &timeout,
+                    std::ptr::null::<u8>(),
+                    0usize,
+                )
+            };
+            if n >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS) {
+                return usize::try_from(n).unwrap_or(0);
+            }
+        }
+        let milliseconds = timeout.map_or(-1, |timeout| timeout.as_millis().min(i32::MAX as u128) as libc::c_int);
+        // SAFETY: the array has room for EVENTS_MAX events.
+        let n = unsafe { libc::epoll_wait(fd, events.as_mut_ptr(), room, milliseconds) };
+        usize::try_from(n).unwrap_or(0)
     }
 
     fn note_hot(&self, conn: Arc<Conn>) {
@@ -299,13 +330,29 @@ impl Device {
                 conn.run_guarded(READABLE);
             }
             if hot[0].is_none() || self.rounds.fetch_add(1, Ordering::Relaxed) & (ROUNDS_PER_EPOLL - 1) == 0 {
-                self.turn(None);
+                self.turn(Turn::Caller(Duration::ZERO));
             }
             let ready = self.ring.ready();
             if ready > 0 || spin_ns == 0 || self.now() - begin >= spin_ns {
                 return ready;
             }
             std::hint::spin_loop();
+        }
+    }
+
+    /// JavaScript's turn: makes progress, asleep in the kernel for up to `timeout` until something completes, and returns how many entries are ready.
+    ///
+    /// What other threads complete meanwhile is seen when the time is over at the latest.
+    pub fn wait(&self, timeout: Duration) -> u32 {
+        let end = Instant::now() + timeout;
+        loop {
+            let ready = self.progress(0);
+            let left = end.saturating_duration_since(Instant::now());
+            if ready > 0 || left.is_zero() {
+                return ready;
+            }
+            self.watch.renew(self.now() + left.as_nanos() as u64 + LEASE_NS);
+            self.turn(Turn::Caller(left));
         }
     }
 
@@ -324,9 +371,9 @@ impl Device {
         if self.watch.is_to_wake(|| self.ring.is_wanted() && !self.holds_back()) {
             self.counters.wakeups.add(1);
             let byte = [0u8];
-            // SAFETY: one byte is read from a local. A full socket buffer means that wake-ups are under way already.
+            // SAFETY: one byte is read from a local. A full pipe means that wake-ups are under way already.
             unsafe {
-                libc::send(self.channel.as_raw_fd(), byte.as_ptr().cast(), 1, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+                libc::write(self.channel.as_raw_fd(), byte.as_ptr().cast(), 1);
             }
         }
     }
@@ -393,13 +440,13 @@ impl Device {
             if self.watch.stand_aside(self.now()) {
                 continue;
             }
-            let mut timeout = if timed { DEADLINE_TICK.as_millis() as i32 } else { -1 };
+            let mut timeout = timed.then_some(DEADLINE_TICK);
             if self.moderation.since.load(Ordering::SeqCst) != 0 && self.watch.is_armed() {
-                let patience = self.patience().as_nanos().div_ceil(1_000_000) as i32;
-                timeout = if timed { timeout.min(patience) } else { patience };
+                let patience = self.patience();
+                timeout = Some(timeout.map_or(patience, |timeout| timeout.min(patience)));
             }
             self.counters.background_turns.add(1);
-            self.turn(Some(timeout));
+            self.turn(Turn::Background(timeout));
             self.signal();
         }
     }
