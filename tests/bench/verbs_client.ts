@@ -5,7 +5,15 @@
  */
 import { Device, type QueuePair } from "../../rdma/mod.ts";
 import { Pinger } from "./pings.ts";
-import { ASK_COUNTERS, EVENT_DRIVEN, IDLE_GAP_MS, IDLE_PINGS, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
+import {
+  ASK_COUNTERS,
+  BLOCKING,
+  EVENT_DRIVEN,
+  IDLE_GAP_MS,
+  IDLE_PINGS,
+  Purpose,
+  TRANSFER_BYTES,
+} from "./verbs_protocol.ts";
 
 /** What one round of the verbs gives. */
 export interface VerbsFigures {
@@ -20,6 +28,8 @@ export interface VerbsFigures {
   hotRoundTripP99: number;
   /** The same with devices that never poll on their own: every message finds its receiver asleep. */
   coldRoundTrip: number;
+  /** The same where both sleep in the core before they do in the event loop. */
+  blockingRoundTrip: number;
   /** The same when nothing has happened for a while in between. */
   idleRoundTrip: number;
   /** Payload bytes of transfers of 8 KiB and more that were copied in user space, both ends. */
@@ -42,9 +52,10 @@ interface Path {
   port: number;
 }
 
-const [port, eventDrivenPort] = Deno.args[0].split(" ").map(Number);
+const [port, eventDrivenPort, blockingPort] = Deno.args[0].split(" ").map(Number);
 const polling: Path = { device: Device.open(), port };
 const eventDriven: Path = { device: Device.open({ polling: EVENT_DRIVEN }), port: eventDrivenPort };
+const blocking: Path = { device: Device.open({ polling: BLOCKING }), port: blockingPort };
 
 /** What the peer has counted. */
 async function peerCounters(pinger: Pinger): Promise<{ bytesPlaced: number; bytesStagedLarge: number }> {
@@ -129,6 +140,15 @@ async function rate(opcode: "write" | "read", crc: boolean): Promise<number> {
   return rate;
 }
 
+/** The median round trip between devices that never poll, µs. */
+async function asleep(path: Path): Promise<number> {
+  const { pinger, queuePair } = await connect(Purpose.Pings, { path });
+  await pinger.pingInTurn(500);
+  const micros = await pinger.pingInTurn(COLD_PINGS);
+  await queuePair.close();
+  return micros[micros.length >> 1];
+}
+
 const figures: Partial<VerbsFigures> = {};
 const peer = await connect(Purpose.Pings);
 const before = await peerCounters(peer.pinger);
@@ -147,11 +167,9 @@ figures.hotRoundTripP99 = hot[Math.floor(hot.length * 0.99)];
 const idle = await pingIdle(peer.pinger, IDLE_PINGS);
 figures.idleRoundTrip = idle[idle.length >> 1];
 await peer.queuePair.close();
-const sleeper = await connect(Purpose.Pings, { path: eventDriven });
-await sleeper.pinger.pingInTurn(500);
-const cold = await sleeper.pinger.pingInTurn(COLD_PINGS);
-figures.coldRoundTrip = cold[cold.length >> 1];
-await sleeper.queuePair.close();
+figures.coldRoundTrip = await asleep(eventDriven);
+figures.blockingRoundTrip = await asleep(blocking);
 console.log(JSON.stringify(figures));
 await polling.device.close();
 await eventDriven.device.close();
+await blocking.device.close();

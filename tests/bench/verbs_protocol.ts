@@ -13,5 +13,6 @@ export const Purpose = { Pings: 0, Transfers: 1 } as const;
 /** Round trips with a pause before each: long enough for both ends, and the cores, to be asleep. */
 export const IDLE_PINGS = 150;
 export const IDLE_GAP_MS = 4;
-/** Polling of a device that sleeps whenever there is nothing to do. */
+/** Devices that sleep whenever there is nothing to do: in the event loop, or in the core first, as a blocking program would. */
 export const EVENT_DRIVEN = { spinNs: 0, hotUs: 0 } as const;
+export const BLOCKING = { ...EVENT_DRIVEN, waitUs: 200 } as const;

@@ -5,12 +5,12 @@
  */
 import { Access, type ConnectionRequest, Device } from "../../rdma/mod.ts";
 import { echo } from "./pings.ts";
-import { EVENT_DRIVEN, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
+import { BLOCKING, EVENT_DRIVEN, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
 
 const device = Device.open();
-/** One that never polls on its own. */
-const eventDriven = Device.open({ polling: EVENT_DRIVEN });
-const ports = [device, eventDriven].map((device) =>
+/** Two that never poll on their own. */
+const sleepers = [EVENT_DRIVEN, BLOCKING].map((polling) => Device.open({ polling }));
+const ports = [device, ...sleepers].map((device) =>
   device.listen({ hostname: "127.0.0.1", port: 0, onRequest: (request) => accept(device, request) }).port
 );
 console.log(ports.join(" "));
