@@ -52,6 +52,8 @@ export interface MeasurableLane {
 
 /** How long an end polls before it lets the event loop have a turn. */
 const SLICE_MS = 20;
+/** How long an end that does not poll sleeps at a time, microseconds. */
+const WAIT_US = 1000;
 /** Steps between two looks at the clock. */
 const STEPS = 32;
 
@@ -116,7 +118,7 @@ export class Driver {
   }
 
   /**
-   * Takes steps until one is the last. Polls while they wait, or sleeps where the run is one of events. The event loop gets its turns between two round
+   * Takes steps until one is the last. Polls while they wait, or sleeps in the core where the run is one of events. The event loop gets its turns between two round
    * trips, or at the latest after a while.
    */
   async drive(step: () => Step): Promise<void> {
@@ -131,15 +133,6 @@ export class Driver {
   }
 
   async #drive(step: () => Step): Promise<void> {
-    let rested = performance.now();
-    while (this.#sleeps) {
-      const at = step();
-      if (at === "done") return;
-      if (at !== "next") await this.change();
-      if (performance.now() - rested < SLICE_MS) continue;
-      rested = performance.now();
-      this.onRest();
-    }
     while (this.#poll(step) !== "done") {
       this.rests++;
       this.onRest();
@@ -151,18 +144,19 @@ export class Driver {
   /** Takes steps, and polls between them, for the length of a slice. */
   #poll(step: () => Step): Step {
     const { device } = this;
+    const progress = this.#sleeps ? () => device.wait(WAIT_US) : () => device.progress();
     const end = performance.now() + SLICE_MS;
     do {
       for (let i = 0; i < STEPS; i++) {
         const at = step();
         if (at === "done") return at;
-        if (at !== "next") device.progress();
+        if (at !== "next") progress();
       }
       if (this.#hasFailed) throw this.#failure;
     } while (performance.now() < end);
     // a rest in the middle of a round trip would be measured
     let at: Step;
-    while ((at = step()) === "busy" && performance.now() < end + SLICE_MS) device.progress();
+    while ((at = step()) === "busy" && performance.now() < end + SLICE_MS) progress();
     return at;
   }
 }
