@@ -344,15 +344,15 @@ impl Device {
     ///
     /// What other threads complete meanwhile is seen when the time is over at the latest.
     pub fn wait(&self, timeout: Duration) -> u32 {
-        let end = Instant::now() + timeout;
+        let end = self.now() + timeout.as_nanos() as u64;
+        self.watch.renew(end + LEASE_NS);
         loop {
-            let ready = self.progress(0);
-            let left = end.saturating_duration_since(Instant::now());
-            if ready > 0 || left.is_zero() {
+            let ready = self.ring.ready();
+            let left = end.saturating_sub(self.now());
+            if ready > 0 || left == 0 {
                 return ready;
             }
-            self.watch.renew(self.now() + left.as_nanos() as u64 + LEASE_NS);
-            self.turn(Turn::Caller(left));
+            self.turn(Turn::Caller(Duration::from_nanos(left)));
         }
     }
 
