@@ -118,8 +118,8 @@ export class Driver {
   }
 
   /**
-   * Takes steps until one is the last. Polls while they wait, or sleeps in the core where the run is one of events. The event loop gets its turns between two round
-   * trips, or at the latest after a while.
+   * Takes steps until one is the last. Polls while they wait, or sleeps in the core where the run is one of events. The event loop gets its turns
+   * between two round trips, or at the latest after a while.
    */
   async drive(step: () => Step): Promise<void> {
     try {
