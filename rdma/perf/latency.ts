@@ -88,6 +88,8 @@ export class Pinger {
 
 /** The answering end: sends a message back for each that comes. */
 export class Echo {
+  /** Messages that have been answered. */
+  answered = 0;
   readonly #lane: MeasurableLane;
   readonly #marks: Marks | undefined;
   #owed = 0;
@@ -105,6 +107,7 @@ export class Echo {
     if (this.#marks?.arrived()) this.#owed++;
     if (this.#owed === 0) return "idle";
     this.#owed--;
+    this.answered++;
     this.#marks?.mark();
     const { queuePair, work } = this.#lane;
     queuePair!.postSend(work);

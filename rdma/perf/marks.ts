@@ -12,12 +12,15 @@ export class Marks {
   #sent: number;
   #seen: number;
 
-  /** `from`: the message that is sent. `into`: where the peer's arrive. `next`: from one mark to the following one; the first one follows what is there now. */
-  constructor(from: Uint8Array, into: Uint8Array, { next }: { next: (mark: number) => number }) {
+  /**
+   * `from`: the message that is sent. `into`: where the peer's arrive. `next`: from one mark to the following one. `last`: the mark before the first one; the default
+   * is what is there now.
+   */
+  constructor(from: Uint8Array, into: Uint8Array, { next, last }: { next: (mark: number) => number; last?: number }) {
     this.#from = from;
     this.#into = into;
     this.#next = next;
-    this.#seen = into[into.length - 1];
+    this.#seen = last ?? into[into.length - 1];
     this.#sent = this.#seen;
   }
 

@@ -24,6 +24,8 @@ const DEFAULT_BYTES_MAX = 4 * 2 ** 30;
 /** The bounds of an ULPDU (RFC 5044 §4.5). */
 export const MULPDU = { min: 128, max: 65535 };
 const ITERATIONS_MAX = 1e12;
+/** perftest itself makes no fewer. */
+const PERFTEST_ITERATIONS_MIN = 5;
 const DURATION_MAX_S = 86_400;
 
 /** What `weft perf` was asked to do. */
@@ -67,6 +69,8 @@ export interface PerfOptions {
   floor: boolean;
   /** How often a row is measured; its median counts. */
   rounds: number;
+  /** The other end is perftest's. */
+  perftest: boolean;
 }
 
 /** The help of `weft perf`. */
@@ -99,21 +103,31 @@ What the client is told goes for both ends; the server needs to know the operati
       --floor              on both ends: take the same measurement of a plain TCP socket in turns, and give the ratio
       --rounds=N           measure every row N times and give the median: 1, or 5 with --floor
       --report_gbits       Gb/s in place of MB/s (which are of 2^20 bytes, as perftest has them)
+      --perftest           the other end is perftest's own: ib_write_bw -R …; see below
       --json               print one JSON object a row
       --help               display this help and exit
 
 Latency is half of the round trip for Writes and Sends, the whole of it for Reads and atomics.
 Bandwidth counts until the other end has everything, not until the last request is complete here.
 
+With --perftest either end may be an ib_{write,read,send}_{bw,lat} of perftest 4.5 (its protocol 6.06) over rdma_cm, -R; -F is
+of use where the processor's clock changes. perftest's ends do not tell each other what they measure: sizes (-s, -a),
+iterations (-n; 5000 for write_bw, else 1000; 5 at least) and the depth of receives (-r) are to be the same at both. There is
+one connection in one direction, polled, and bandwidth counts until the last request is complete here, as perftest has it.
+--duration is for what leaves the server idle: write_bw, read_bw, read_lat, atomic_lat. In write_lat perftest's server
+writes first, which iWARP allows after the client's first message alone: with this end as the server, the client's device
+has to ask for peer-to-peer mode, and Linux's siw does not; with this end as the client all is well.
+
 Examples:
   weft perf write_bw & weft perf write_bw -a 127.0.0.1
   weft perf send_lat --floor & weft perf send_lat --floor -s 64 -D 2 127.0.0.1
+  weft perf read_bw -a --perftest                  and on the other host: ib_read_bw -R -F -a HOST
 `;
 
 /** Reads the arguments; the last of several equal options counts. `undefined`: the help is asked for. Throws {@linkcode UsageError}. */
 export function parsePerfArguments(args: readonly string[]): PerfOptions | undefined {
   const parsed = parseArgs(args, {
-    boolean: ["all", "bidirectional", "events", "floor", "report_gbits", "json", "help"],
+    boolean: ["all", "bidirectional", "events", "floor", "perftest", "report_gbits", "json", "help"],
     string: [
       "_",
       ...["port", "listen", "size", "iters", "duration", "tx-depth", "rx-depth", "post_list", "cq-mod", "outs", "qp"],
@@ -170,6 +184,7 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
   if (duration !== undefined && parsed.iters !== undefined) {
     throw new UsageError("--duration and --iters exclude each other");
   }
+  if (parsed.perftest) checkPerftest(operation, parsed);
   if (operation.name === "write_lat" && parsed.events) {
     throw new UsageError("a Write wakes nobody, so write_lat polls: --events is not for it");
   }
@@ -199,7 +214,9 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     sizes: parsed.all
       ? Array.from({ length: Math.log2(ALL_SIZE_MAX) }, (_, i) => 2 ** (i + 1))
       : [size === undefined ? defaultSize(operation) : parseSize("size", size, { min: 1, max: SIZE_MAX })],
-    iterations: integer("iters", "number of iterations", 1, ITERATIONS_MAX),
+    iterations:
+      integer("iters", "number of iterations", parsed.perftest ? PERFTEST_ITERATIONS_MIN : 1, ITERATIONS_MAX) ??
+        (parsed.perftest ? perftestIterations(operation) : undefined),
     durationMs: duration === undefined
       ? undefined
       : 1000 * parseSeconds("duration", duration, { min: 0.01, max: DURATION_MAX_S }),
@@ -219,7 +236,26 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     gbits: parsed.report_gbits,
     floor: parsed.floor,
     rounds: integer("rounds", "number of rounds", 1, 1000) ?? (parsed.floor ? 5 : 1),
+    perftest: parsed.perftest,
   };
+}
+
+/** What perftest's exchange leaves no room for, or has no words for. */
+function checkPerftest(operation: Operation, given: Readonly<Record<string, unknown>>): void {
+  for (const option of ["bidirectional", "events", "floor", "rounds", "qp"]) {
+    if (given[option]) throw new UsageError(`--${option} does not go with --perftest`);
+  }
+  const { verb, name } = operation;
+  if (given.duration !== undefined && (verb === "send" || name === "write_lat")) {
+    throw new UsageError(
+      `--duration does not go with --perftest in ${name}, whose ends each stop by a clock of their own`,
+    );
+  }
+}
+
+/** perftest's own default. */
+function perftestIterations({ name }: Operation): number {
+  return name === "write_bw" ? 5000 : 1000;
 }
 
 function findOperation(name: string | undefined): Operation {

@@ -7,7 +7,7 @@ import type { PerfOptions } from "./options.ts";
 import type { LatencySummary } from "./statistics.ts";
 
 /** Bytes of perftest's MB. */
-const MEGABYTE = 2 ** 20;
+export const MEGABYTE: number = 2 ** 20;
 
 /** One row's figures. */
 export interface Row {
@@ -20,8 +20,8 @@ export interface Row {
     bytesPerSecond: number;
     peakBytesPerSecond: number;
     messagesPerSecond: number;
-    /** Processor time of both ends, of use where they do not poll. */
-    cpuSecondsPerGigabyte: number;
+    /** Processor time of both ends, of use where they do not poll; absent where the other one does not tell. */
+    cpuSecondsPerGigabyte?: number;
   };
   /** Of latency. */
   latency?: LatencySummary;
