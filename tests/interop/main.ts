@@ -8,6 +8,7 @@ import { buildGuest, type TestResult } from "./guest.ts";
 import { capture } from "./scenarios/capture.ts";
 import { kernelServer } from "./scenarios/kernel_server.ts";
 import { mountOver } from "./scenarios/mount.ts";
+import { perftest } from "./scenarios/perftest.ts";
 import { rping } from "./scenarios/rping.ts";
 
 /** Takes the results of a scenario as they come. */
@@ -23,6 +24,7 @@ export interface Scenario {
 const SCENARIOS: readonly Scenario[] = [
   capture,
   rping,
+  perftest,
   mountOver("rdma"),
   mountOver("rdma-crc"),
   mountOver("tcp"),

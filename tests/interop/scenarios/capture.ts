@@ -5,17 +5,9 @@
  */
 import { mount } from "../../../client/mod.ts";
 import { ROOT } from "../../../rdma/_ffi/build.ts";
-import { findExecutable } from "../../../rdma/_ffi/toolchain.ts";
 import { WeftServer } from "../../weft_server.ts";
-import { pause } from "../guest.ts";
-import type { Report, Scenario } from "../main.ts";
-
-/** What a capture must hold: a display filter, and how many frames of it at the least. */
-interface Expectation {
-  name: string;
-  filter: string;
-  framesMin: number;
-}
+import type { Scenario } from "../main.ts";
+import { type Expectation, findTshark, framesMatching, judge, startCapture } from "../tshark.ts";
 
 const PIECES = 40;
 const PIECE_BYTES = 40_003;
@@ -62,15 +54,8 @@ export const capture: Scenario = {
   name: "capture",
   needsGuest: false,
   async run(report) {
-    const tshark = await findExecutable("tshark");
-    if (tshark === undefined) {
-      report({
-        name: "tshark decodes our traffic",
-        outcome: "skipped",
-        detail: "tshark is not installed (Debian: apt install tshark)",
-      });
-      return;
-    }
+    const tshark = await findTshark("tshark decodes our traffic", report);
+    if (tshark === undefined) return;
     const missesWriteChunks =
       (await framesMatching(tshark, KERNEL_CAPTURE, `_ws.malformed && ${READ_BY_WRITE_CHUNK}`)).length > 0;
     const unjust = missesWriteChunks ? ` && !(${READ_BY_WRITE_CHUNK})` : "";
@@ -99,27 +84,9 @@ export const capture: Scenario = {
 /** Captures what `body` does on a server's port. */
 async function record(tshark: string, file: string, body: (port: number) => Promise<void>): Promise<void> {
   await using server = await WeftServer.start();
-  // full frames and a large buffer: a capture with gaps would be judged unjustly
-  const capturing = new Deno.Command(tshark, {
-    args: ["-i", "lo", "-f", `tcp port ${server.port}`, "-s", "0", "-B", "256", "-q", "-w", file],
-    stdin: "null",
-    stdout: "null",
-    stderr: "piped",
-  }).spawn();
-  const said = new Response(capturing.stderr).text();
-  const isThere = () => Deno.stat(file).then((info) => info.size > 0, () => false);
-  for (let tries = 0; !await isThere(); tries++) {
-    if (tries === 100) {
-      capturing.kill("SIGKILL");
-      throw new Error(`tshark does not capture: ${await said}`);
-    }
-    await pause(100);
-  }
-  await pause(300);
+  const capture = await startCapture(tshark, file, `tcp port ${server.port}`);
   await body(server.port);
-  await pause(500);
-  capturing.kill("SIGINT");
-  await capturing.status;
+  await capture.stop();
 }
 
 /**
@@ -157,55 +124,4 @@ async function useServer(url: string): Promise<void> {
   await fs.symlink("renamed", "d/link");
   await fs.stat("d/link");
   await fs.remove("d", { recursive: true });
-}
-
-async function judge(
-  tshark: string,
-  file: string,
-  { label, expectations, unjust, report }: {
-    label: string;
-    expectations: readonly Expectation[];
-    unjust: string;
-    report: Report;
-  },
-): Promise<void> {
-  const noTrouble = [
-    { name: "no malformed frame", filter: `_ws.malformed${unjust}` },
-    { name: "no error that its experts see", filter: `_ws.expert.severity == error${unjust}` },
-    { name: "the capture lost nothing", filter: "tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment" },
-  ];
-  for (const { name, filter } of noTrouble) {
-    const frames = await framesMatching(tshark, file, filter);
-    report({
-      name: `tshark (${label}): ${name}`,
-      outcome: frames.length === 0 ? "ok" : "failed",
-      detail: frames.slice(0, 10).join("\n"),
-    });
-  }
-  const bad = await badChecksums(tshark, file);
-  report({
-    name: `tshark (${label}): no bad CRC`,
-    outcome: bad.length === 0 ? "ok" : "failed",
-    detail: bad.slice(0, 10).join("\n"),
-  });
-  for (const { name, filter, framesMin } of expectations) {
-    const { length } = await framesMatching(tshark, file, filter);
-    const detail = `${length} frames match ${filter}, instead of ${framesMin} at the least`;
-    report({ name: `tshark (${label}): it sees ${name}`, outcome: length >= framesMin ? "ok" : "failed", detail });
-  }
-}
-
-/** What tshark says of the CRCs that are not right. */
-async function badChecksums(tshark: string, file: string): Promise<string[]> {
-  const { success, stdout } = await new Deno.Command(tshark, { args: ["-r", file, "-O", "iwarp_mpa"] }).output();
-  if (!success) throw new Error("tshark cannot read the capture");
-  return new TextDecoder().decode(stdout).split("\n").filter((line) =>
-    line.includes("CRC check:") && !line.includes("(Good CRC32)")
-  );
-}
-
-async function framesMatching(tshark: string, file: string, filter: string): Promise<string[]> {
-  const { success, stdout, stderr } = await new Deno.Command(tshark, { args: ["-r", file, "-Y", filter] }).output();
-  if (!success) throw new Error(`tshark cannot read the capture with ${filter}: ${new TextDecoder().decode(stderr)}`);
-  return new TextDecoder().decode(stdout).split("\n").filter((line) => line !== "");
 }
