@@ -1,8 +1,8 @@
 //! The receiving half of a connection: payload goes straight from the socket to its final address.
 //!
 //! The receiver alternates between a header (staged) and a payload. One `recvmsg` reads the payload to its place and, in a last vector, padding, CRC and
-//! the next header into the stage. That is the *exact* mode, in which no payload byte is ever copied. While no large transfer can arrive it reads *in bulk*, as much as the stage
-//! holds, and copies small payloads out of it. RFC 5041 §5.3 and §7, RFC 5040 §5 to §7, RFC 5044 §4.
+//! the next header into the stage. That is the *exact* mode, in which no payload byte is ever copied. While no large transfer can arrive, or the peer cuts its messages into
+//! short segments, it reads *in bulk*, as much as the stage holds, and copies payloads out of it. RFC 5041 §5.3 and §7, RFC 5040 §5 to §7, RFC 5044 §4.
 mod deliver;
 mod markers;
 mod place;
@@ -37,6 +37,8 @@ const STAGE_BYTES: usize = 16 * 1024;
 thread_local! {
     static STAGES: Pool = const { Pool::new(STAGE_BYTES) };
 }
+/// Segments up to this length are received in bulk: a copy costs less than a call for each.
+pub const SEGMENT_SHORT: usize = 4 * 1024;
 /// Vectors of one receive call; a longer scatter list takes several calls.
 const VECTORS_MAX: usize = 34;
 /// Payload of a control message (Read Request, Terminate) at most.
@@ -161,6 +163,8 @@ pub struct Rx {
     queue: VecDeque<ReceiveWork>,
     large_receives: usize,
     large_writable: LargeWritable,
+    /// The peer cuts its messages into short segments.
+    short_segments: bool,
     through: Through,
     /// The first posted receive names memory that is not ours to use.
     blame: bool,
@@ -195,6 +199,7 @@ impl Rx {
             queue: VecDeque::new(),
             large_receives: 0,
             large_writable,
+            short_segments: false,
             through,
             blame: false,
             shared: None,
@@ -252,11 +257,13 @@ impl Rx {
     }
 
     fn bulk(&self, tx: &Tx) -> bool {
-        self.large_writable.load(Ordering::SeqCst) == 0
-            && self.large_receives == 0
-            && !tx.has_large_read()
-            && !self.shared.as_ref().is_some_and(|shared| shared.has_large())
-            && self.markers.is_none()
+        let expects_large = || {
+            self.large_writable.load(Ordering::SeqCst) > 0
+                || self.large_receives > 0
+                || tx.has_large_read()
+                || self.shared.as_ref().is_some_and(|shared| shared.has_large())
+        };
+        self.markers.is_none() && (self.short_segments || !expects_large())
     }
 
     /// Reads and processes until the socket is empty, the turn is over, or the connection ends.
@@ -396,6 +403,9 @@ impl Rx {
         sum(&mut self.markers, &mut crc, bytes)?;
         self.start += need;
         let length = segment.payload_len as u64;
+        if !segment.last {
+            self.short_segments = segment.payload_len <= SEGMENT_SHORT;
+        }
         if let (Some(shared), true) = (&self.shared, self.queue.is_empty()) {
             if segment.opcode.queue() == Some(QUEUE_SEND) && !self.ready_send {
                 if let Some(work) = shared.take() {
