@@ -55,7 +55,7 @@ class Server {
   take(asked: ConnectionRequest): void {
     const request = decodeRequest(asked.privateData);
     const reason = request === undefined
-      ? "this is 'weft perf', and the caller another program or release"
+      ? "this is 'weft perf', and the caller another program or release; perftest's is served with --perftest"
       : this.#objection(request);
     if (request === undefined || reason !== undefined) {
       this.io.say(`refused ${asked.remoteAddress}:${asked.remotePort}: ${reason}`);

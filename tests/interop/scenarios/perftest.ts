@@ -29,54 +29,71 @@ interface Served {
   host: number;
 }
 
+/** A server of ours, for one run. */
+interface Serving {
+  tool: string;
+  server: Weft;
+  port: number;
+}
+
 /** The scenario `perftest`. */
 export const perftest: Scenario = {
   name: "perftest",
   needsGuest: true,
   async run(report) {
-    const ours = await Promise.all([...TOOLS, "atomic_lat"].map(async (tool) => {
-      const sizes = tool === "atomic_lat" ? [] : ["-a"];
-      // what ends before its first message is of no size
-      const iterations = tool in REFUSALS ? 5 : ITERATIONS;
-      const server = new Weft(
-        ...["perf", tool, "--perftest", ...sizes, "-n", String(iterations), "-p", "0", "--listen", "127.0.0.1"],
-      );
-      return { tool, server, port: await server.port() };
-    }));
-    const theirs: Served[] = [...TOOLS, ...TOOLS].map((tool, i) => ({
-      tool,
-      guest: GUEST_PORT + i,
-      host: freePort(),
-    }));
-    const words = (served: readonly Served[]) => served.map(({ tool, guest }) => `${tool}:${guest}`).join(" ");
-    const [whole, captured] = [theirs.slice(0, TOOLS.length), theirs.slice(TOOLS.length)];
-    await runGuest({
-      script: "perftest.sh",
-      env: {
-        SERVER: HOST_ADDRESS,
-        N: ITERATIONS,
-        CLIENTS: ours.map(({ tool, port }) => `${tool}:${port}`).join(" "),
-        SERVERS: words(whole),
-        CAPTURED: words(captured),
-      },
-      forwards: theirs,
-      timeoutSeconds: 400,
-      onResult: report,
-      during: async (guest) => {
-        for (const served of whole) await measure(guest, served, { options: ["-a"], sizes: SIZES, report });
-        await capture(guest, captured, report);
-      },
-    });
-    for (const { tool, server } of ours) {
-      await using _ = server;
-      const ended = await Promise.race([server.outcome, pause(5000)]);
-      const { code, stderr } = ended ?? { code: "it has not ended", stderr: "" };
-      const isWell = tool in REFUSALS ? code === 1 && REFUSALS[tool].test(stderr) : code === 0;
-      const what = tool in REFUSALS ? "says why it could not be measured" : "ends well";
-      report({ name: `our ${tool} server ${what}`, outcome: isWell ? "ok" : "failed", detail: `${code}: ${stderr}` });
-    }
+    await using servers = new AsyncDisposableStack();
+    const serve = (tools: readonly string[], options: (tool: string) => string[]): Promise<Serving[]> =>
+      Promise.all(tools.map(async (tool) => {
+        const args = ["perf", tool, "--perftest", ...options(tool), "-p", "0", "--listen", "127.0.0.1"];
+        const server = servers.use(new Weft(...args));
+        return { tool, server, port: await server.port() };
+      }));
+    const whole = await serve([...TOOLS, "atomic_lat"], (tool) => [
+      ...(tool === "atomic_lat" ? [] : ["-a"]),
+      ...["-n", String(ITERATIONS)],
+    ]);
+    const short = await serve(
+      TOOLS.filter((tool) => !(tool in REFUSALS)),
+      () => ["-s", "64", "-n", String(ITERATIONS)],
+    );
+    const timed = await serve(["write_bw"], () => ["-s", "4K", "-D", "2"]);
+    const theirs: Served[] = [...TOOLS, ...TOOLS].map((tool, i) => ({ tool, guest: GUEST_PORT + i, host: freePort() }));
+    const [theirWhole, theirShort] = [theirs.slice(0, TOOLS.length), theirs.slice(TOOLS.length)];
+    const words = (list: readonly { tool: string }[], port: (i: number) => number) =>
+      list.map(({ tool }, i) => `${tool}:${port(i)}`).join(" ");
+    const ports = [...short.map(({ port }) => port), ...theirShort.map(({ host }) => host)];
+    await captured(ports, report, () =>
+      runGuest({
+        script: "perftest.sh",
+        env: {
+          SERVER: HOST_ADDRESS,
+          N: ITERATIONS,
+          TIMED: timed[0].port,
+          CLIENTS: words(whole, (i) => whole[i].port),
+          SHORT_CLIENTS: words(short, (i) => short[i].port),
+          SERVERS: words(theirWhole, (i) => theirWhole[i].guest),
+          SHORT_SERVERS: words(theirShort, (i) => theirShort[i].guest),
+        },
+        forwards: theirs,
+        timeoutSeconds: 900,
+        onResult: report,
+        during: async (guest) => {
+          for (const served of theirWhole) await measure(guest, served, { options: ["-a"], sizes: SIZES, report });
+          for (const served of theirShort) await measure(guest, served, { options: ["-s", "64"], sizes: [64], report });
+        },
+      }));
+    for (const serving of [...whole, ...timed, ...short]) await end(serving, report);
   },
 };
+
+/** Sees how one of our servers has ended. */
+async function end({ tool, server }: Serving, report: Report): Promise<void> {
+  const ended = await Promise.race([server.outcome, pause(5000)]);
+  const { code, stderr } = ended ?? { code: "it has not ended", stderr: "" };
+  const isWell = tool in REFUSALS ? code === 1 && REFUSALS[tool].test(stderr) : code === 0;
+  const what = tool in REFUSALS ? "says why it could not be measured" : "ends well";
+  report({ name: `our ${tool} server ${what}`, outcome: isWell ? "ok" : "failed", detail: `${code}: ${stderr}` });
+}
 
 /** Our client with a server in the guest. */
 async function measure(
@@ -98,22 +115,21 @@ async function measure(
   });
 }
 
-/** A little of everything under tshark's eyes: few and short messages, so that each segment begins with an FPDU. */
-async function capture(guest: RunningGuest, captured: readonly Served[], report: Report): Promise<void> {
+/** What goes over some ports, under tshark's eyes: few and short messages, so that each segment begins with an FPDU. */
+async function captured(ports: readonly number[], report: Report, body: () => Promise<void>): Promise<void> {
+  const tshark = await findTshark("tshark decodes perftest's traffic", report);
+  if (tshark === undefined) return await body();
   const directory = await Deno.makeTempDir({ prefix: "weft-capture-" });
   try {
-    const tshark = await findTshark("tshark decodes perftest's traffic", report);
     const file = `${directory}/perftest.pcapng`;
-    const filter = captured.map(({ host }) => `tcp port ${host}`).join(" or ");
-    const capturing = tshark && await startCapture(tshark, file, filter);
-    for (const served of captured) await measure(guest, served, { options: ["-s", "64"], sizes: [64], report });
-    if (tshark === undefined || !capturing) return;
+    const capturing = await startCapture(tshark, file, ports.map((port) => `tcp port ${port}`).join(" or "));
+    await body();
     await capturing.stop();
     const expectations = [
-      { name: "MPA start-up", filter: "iwarp_mpa.req || iwarp_mpa.rep", framesMin: 4 * captured.length },
-      { name: "RDMA Writes", filter: "iwarp_rdma.opcode == 0", framesMin: 2 * ITERATIONS },
-      { name: "RDMA Reads", filter: "iwarp_rdma.opcode == 1", framesMin: ITERATIONS },
-      { name: "Sends", filter: "iwarp_rdma.opcode == 3", framesMin: 20 * captured.length },
+      { name: "MPA start-up", filter: "iwarp_mpa.req || iwarp_mpa.rep", framesMin: 4 * ports.length },
+      { name: "RDMA Writes", filter: "iwarp_rdma.opcode == 0", framesMin: 4 * ITERATIONS },
+      { name: "RDMA Reads", filter: "iwarp_rdma.opcode == 1", framesMin: 2 * ITERATIONS },
+      { name: "Sends", filter: "iwarp_rdma.opcode == 3", framesMin: 20 * ports.length },
     ];
     // perftest's short messages are neither RPC nor SMB
     await judge(tshark, file, { label: "perftest", expectations, without: ["rpcordma", "smb_direct"], report });
