@@ -20,6 +20,7 @@ async function accept(device: Device, request: ConnectionRequest): Promise<void>
   const privateData = new Uint8Array(16);
   if (request.privateData[0] === Purpose.Transfers) {
     const region = pd.allocate(TRANSFER_BYTES, Access.RemoteRead | Access.RemoteWrite);
+    region.bytes.fill(0x5a); // memory that nobody has written to is one page of zeros, always in the cache
     const view = new DataView(privateData.buffer);
     view.setUint32(0, region.stag);
     view.setBigUint64(8, region.address);
