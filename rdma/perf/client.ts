@@ -177,7 +177,7 @@ class Client {
     return { messages: measure.completed, elapsedMs, row };
   }
 
-  /** The same of a TCP socket, with the better congestion control. */
+  /** The same of a TCP socket, with the congestion control that was asked for, else with the better one. */
   async #floor(sizeBytes: number, { messages, elapsedMs }: Measured): Promise<Pick<Row, "floor" | "floorCpu">> {
     const { operation, bidirectional, events } = this.options;
     const measure = (order: Pick<FloorOrder, "kind"> & Partial<FloorOrder>) =>
@@ -195,7 +195,7 @@ class Client {
     const kind = bidirectional ? "duplex" : "stream";
     const gigabytes = count * sizeBytes * (bidirectional ? 2 : 1) / 1e9;
     let best = { floor: 0, floorCpu: 0 };
-    for (const congestion of await congestionControls()) {
+    for (const congestion of await congestionControls(this.options.congestion)) {
       const { gigabytesPerSecond, cpuSeconds } = await measure({ kind, count, congestion });
       const floor = gigabytesPerSecond * 1e9;
       if (floor > best.floor) best = { floor, floorCpu: cpuSeconds / gigabytes };

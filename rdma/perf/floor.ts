@@ -6,6 +6,7 @@
 import { ROOT } from "../_ffi/build.ts";
 import { findCargo } from "../_ffi/toolchain.ts";
 import { CommandError } from "../command_line.ts";
+import type { Congestion } from "../listener.ts";
 
 const PROGRAM = `${ROOT}/target/release/weft-floor`;
 
@@ -24,14 +25,15 @@ export async function buildFloor(): Promise<string> {
   return PROGRAM;
 }
 
-/** Congestion controls to try: the system's own, and cubic, which is the better one on loopback. */
-export async function congestionControls(): Promise<string[]> {
+/** Congestion controls to try: the one that is asked for, or else the system's own, and cubic, which is the better one on loopback. */
+export async function congestionControls(asked: Congestion = "suitable"): Promise<string[]> {
   const read = async (name: string) => (await Deno.readTextFile(`/proc/sys/net/ipv4/${name}`)).trim().split(/\s+/);
   const [[current], available] = await Promise.all([
     read("tcp_congestion_control"),
     read("tcp_available_congestion_control"),
   ]);
-  return [...new Set([current, ...available.filter((name) => name === "cubic")])];
+  if (asked === "suitable") return [...new Set([current, ...available.filter((name) => name === "cubic")])];
+  return [asked === "system" ? current : asked];
 }
 
 /** The floor's server, a process of its own. */

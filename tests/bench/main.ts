@@ -9,10 +9,11 @@
 import { parseArgs } from "@std/cli";
 import { type ConnectionFigures, connectionRows, measureConnections } from "./connections.ts";
 import { type CopyFigures, Files } from "./files.ts";
+import { Link, type LinkFigure, linkRows } from "./link.ts";
 import { formatTable, median, medians, meetsTarget, ratio, type Row } from "./report.ts";
 import { type PairedFigures, Verbs } from "./verbs.ts";
 
-const HELP = `usage: deno task bench [--rounds N] [--only verbs|files|connections] [--json FILE]
+const HELP = `usage: deno task bench [--rounds N] [--only verbs|files|connections|link] [--json FILE]
 
 Two processes on loopback, each on a core of its own. Prints medians over the rounds (default 5), their ratio to the floor of the same
 run, and whether the project's target is met.`;
@@ -21,9 +22,10 @@ run, and whether the project's target is met.`;
 interface Round extends Partial<PairedFigures> {
   files?: CopyFigures;
   connections?: ConnectionFigures;
+  link?: LinkFigure[];
 }
 
-const PARTS = ["verbs", "files", "connections"];
+const PARTS = ["verbs", "files", "connections", "link"];
 
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, { boolean: ["help"], string: ["rounds", "only", "json"] });
@@ -33,8 +35,9 @@ async function main(): Promise<number> {
 
   const parts = args.only === undefined ? PARTS : [args.only];
   // files are compared with the verbs
-  await using verbs = args.only === "connections" ? undefined : await Verbs.start();
+  await using verbs = parts.includes("verbs") || parts.includes("files") ? await Verbs.start() : undefined;
   await using files = parts.includes("files") ? await Files.start() : undefined;
+  await using link = parts.includes("link") ? await Link.start() : undefined;
   const rounds: Round[] = [];
   for (let i = 0; i < count; i++) {
     console.error(`round ${i + 1} of ${count}`);
@@ -42,6 +45,7 @@ async function main(): Promise<number> {
       ...await verbs?.measure(),
       files: await files?.measure(),
       connections: parts.includes("connections") ? await measureConnections() : undefined,
+      link: link && await measureLink(link),
     });
   }
 
@@ -49,6 +53,7 @@ async function main(): Promise<number> {
     ...(parts.includes("verbs") ? verbsRows(rounds) : []),
     ...(parts.includes("files") ? fileRows(rounds) : []),
     ...(parts.includes("connections") ? connectionRows(rounds.flatMap((round) => round.connections ?? [])) : []),
+    ...linkRows(rounds.flatMap((round) => round.link === undefined ? [] : [round.link])),
   ];
   console.log(formatTable(rows));
   if (args.json !== undefined) {
@@ -59,6 +64,12 @@ async function main(): Promise<number> {
     );
   }
   return 0;
+}
+
+async function measureLink(link: Link): Promise<LinkFigure[]> {
+  const figures: LinkFigure[] = [];
+  for (const kind of link.kinds) figures.push(...await link.measure(kind));
+  return figures;
 }
 
 function verbsRows(rounds: readonly Round[]): Row[] {
@@ -74,6 +85,19 @@ function verbsRows(rounds: readonly Round[]): Row[] {
     { name: "RDMA Write 1 MiB, CRC", unit: "GB/s", ours: verbs.writeCrc, against: streams, target: { atLeast: 0.6 } },
     { name: "RDMA Read 1 MiB", unit: "GB/s", ours: verbs.read, against: streams, target: { atLeast: 0.7 } },
     { name: "RDMA Read 1 MiB, CRC", unit: "GB/s", ours: verbs.readCrc, against: streams, target: { atLeast: 0.6 } },
+    {
+      name: "RDMA Write 64 KiB in FPDUs of 1448 bytes",
+      unit: "GB/s",
+      ours: verbs.write64KiBShort,
+      against: { name: "in whole ones", value: verbs.write64KiB },
+      target: { atLeast: 0.8 },
+    },
+    {
+      name: "RDMA Write 64 KiB in FPDUs of 1448 bytes, CRC",
+      unit: "GB/s",
+      ours: verbs.write64KiBShortCrc,
+      against: { name: "in whole ones, no CRC", value: verbs.write64KiB },
+    },
     {
       name: "64-byte Send round trip, hot",
       unit: "µs",

@@ -23,6 +23,11 @@ export interface VerbsFigures {
   /** RDMA Read of 1 MiB, GB/s. */
   read: number;
   readCrc: number;
+  /** RDMA Write of 64 KiB, GB/s. */
+  write64KiB: number;
+  /** The same in FPDUs of 1448 bytes. */
+  write64KiBShort: number;
+  write64KiBShortCrc: number;
   /** 64-byte Send there and back while both ends are hot, µs, median. */
   hotRoundTrip: number;
   hotRoundTripP99: number;
@@ -38,11 +43,13 @@ export interface VerbsFigures {
   bytesPlaced: number;
 }
 
-/** Transfers of a measurement, and how many are outstanding. */
-const TRANSFERS = 1536;
+/** What a measurement transfers, and how many requests are outstanding. */
+const TOTAL_BYTES = 1536 * TRANSFER_BYTES;
 const DEPTH = 16;
-/** Transfers before the measurement, until memory, caches and the congestion window are what they will be. */
-const WARM_UP = 512;
+/** What is transferred before the measurement, until memory, caches and the congestion window are what they will be. */
+const WARM_UP_BYTES = 512 * TRANSFER_BYTES;
+/** The ULPDU of an FPDU of 1448 bytes, which is a segment of TCP's where the MTU is 1500 (RFC 5044 §4.1). */
+const SHORT_MULPDU = 1442;
 const HOT_PINGS = 20_000;
 const COLD_PINGS = 3000;
 
@@ -65,7 +72,7 @@ async function peerCounters(pinger: Pinger): Promise<{ bytesPlaced: number; byte
 
 async function connect(
   purpose: number,
-  { crc = false, path: { device, port } = polling }: { crc?: boolean; path?: Path } = {},
+  { crc = false, mulpdu, path: { device, port } = polling }: { crc?: boolean; mulpdu?: number; path?: Path } = {},
 ): Promise<{ queuePair: QueuePair; pinger: Pinger }> {
   const pd = device.allocateProtectionDomain();
   let pinger: Pinger | undefined;
@@ -74,6 +81,7 @@ async function connect(
     port,
     pd,
     crc,
+    mulpdu,
     privateData: Uint8Array.of(purpose),
     onReady: (queuePair) => pinger = new Pinger(queuePair, pd),
   });
@@ -97,19 +105,18 @@ async function pingIdle(pinger: Pinger, count: number): Promise<number[]> {
   return micros.sort((a, b) => a - b);
 }
 
-/** GB/s of 1 MiB Writes or Reads, the last one known to have arrived. */
-async function transfer(
+/** GB/s of Writes or Reads, the last one known to have arrived. */
+async function rate(
   opcode: "write" | "read",
-  count: number,
-  crc: boolean,
-): Promise<{ rate: number; pinger: Pinger; close(): Promise<void> }> {
-  const { queuePair, pinger } = await connect(Purpose.Transfers, { crc });
+  { crc = false, bytes = TRANSFER_BYTES, mulpdu }: { crc?: boolean; bytes?: number; mulpdu?: number } = {},
+): Promise<number> {
+  const { queuePair, pinger } = await connect(Purpose.Transfers, { crc, mulpdu });
   if (queuePair.crc !== crc) throw new Error(`asked for CRC ${crc}, got ${queuePair.crc}`);
   const view = new DataView(queuePair.privateData.buffer, queuePair.privateData.byteOffset);
   const remote = { stag: view.getUint32(0), address: view.getBigUint64(8) };
   const region = pinger.pd.allocate(TRANSFER_BYTES);
   region.bytes.fill(0x5a);
-  const local = [{ region, offset: 0, length: TRANSFER_BYTES }];
+  const local = [{ region, offset: 0, length: bytes }];
   const run = (count: number) =>
     new Promise<void>((resolve, reject) => {
       let posted = 0;
@@ -125,19 +132,14 @@ async function transfer(
       while (posted < Math.min(DEPTH, count)) post();
     });
   const flush = () => new Promise<void>((resolve) => pinger.ping(() => resolve()));
-  await run(WARM_UP);
+  await run(WARM_UP_BYTES / bytes);
   await flush();
   const started = performance.now();
-  await run(count);
+  await run(TOTAL_BYTES / bytes);
   await flush();
   const seconds = (performance.now() - started) / 1000;
-  return { rate: count * TRANSFER_BYTES / 1e9 / seconds, pinger, close: () => queuePair.close() };
-}
-
-async function rate(opcode: "write" | "read", crc: boolean): Promise<number> {
-  const { rate, close } = await transfer(opcode, TRANSFERS, crc);
-  await close();
-  return rate;
+  await queuePair.close();
+  return TOTAL_BYTES / 1e9 / seconds;
 }
 
 /** The median round trip between devices that never poll, µs. */
@@ -152,14 +154,18 @@ async function asleep(path: Path): Promise<number> {
 const figures: Partial<VerbsFigures> = {};
 const peer = await connect(Purpose.Pings);
 const before = await peerCounters(peer.pinger);
-figures.write = await rate("write", false);
-figures.writeCrc = await rate("write", true);
-figures.read = await rate("read", false);
-figures.readCrc = await rate("read", true);
+figures.write = await rate("write");
+figures.writeCrc = await rate("write", { crc: true });
+figures.read = await rate("read");
+figures.readCrc = await rate("read", { crc: true });
 const after = await peerCounters(peer.pinger);
 const own = polling.device.counters();
 figures.bytesCopied = after.bytesStagedLarge - before.bytesStagedLarge + own.bytesStagedLarge;
 figures.bytesPlaced = after.bytesPlaced - before.bytesPlaced + own.bytesPlaced;
+const short = { bytes: 64 * 1024, mulpdu: SHORT_MULPDU };
+figures.write64KiB = await rate("write", { bytes: short.bytes });
+figures.write64KiBShort = await rate("write", short);
+figures.write64KiBShortCrc = await rate("write", { ...short, crc: true });
 await peer.pinger.pingInTurn(2000);
 const hot = await peer.pinger.pingInTurn(HOT_PINGS);
 figures.hotRoundTrip = hot[hot.length >> 1];
