@@ -29,7 +29,7 @@ export interface LinkFigure {
 class End implements AsyncDisposable {
   readonly #holder: Deno.ChildProcess;
 
-  constructor(readonly device: string, readonly address: string) {
+  constructor(readonly device: string, readonly address: string, readonly core: number) {
     this.#holder = new Deno.Command("unshare", { args: ["--net", "cat"], stdin: "piped", stdout: "null" }).spawn();
   }
 
@@ -57,10 +57,10 @@ class End implements AsyncDisposable {
     const { device } = this;
     await run(...this.within("ip", "address", "add", `${this.address}/24`, "dev", device));
     await run(...this.within("ip", "link", "set", "dev", device, "up"));
-    // One core handles all packets, in order, as that of an adapter's queue does. Else each is handled on the core that sent it, those of a connection
-    // overtake each other, and what is measured is how TCP recovers from that.
+    // What comes in is handled on the core of this end, as that of a host of its own is. Else it is handled on the core that happens to send it, packets
+    // of a connection overtake each other, and what is measured is how TCP recovers from that.
     const steering = `/sys/class/net/${device}/queues/rx-0/rps_cpus`;
-    const script = `mount -t sysfs none /sys && echo ${1 << CORES.client} > ${steering}`;
+    const script = `mount -t sysfs none /sys && echo ${(1 << this.core).toString(16)} > ${steering}`;
     await run(...this.within("unshare", "--mount", "sh", "-c", script));
   }
 
@@ -95,8 +95,8 @@ const KINDS: readonly Kind[] = [
 
 /** Two namespaces that a pair of interfaces joins. */
 export class Link implements AsyncDisposable {
-  readonly #client = new End("weft0", "10.77.0.1");
-  readonly #server = new End("weft1", "10.77.0.2");
+  readonly #client = new End("weft0", "10.77.0.1", CORES.client);
+  readonly #server = new End("weft1", "10.77.0.2", CORES.server);
   /** The kinds of link that this system has. */
   readonly kinds: Kind[] = [];
 
