@@ -16,8 +16,10 @@ import type { CopyEnd } from "./copy_ends.ts";
 export const HOLE_BYTES = 64 * 1024;
 /** To a server, a COMMIT after this much, so that an interrupted copy has little to do again. */
 const COMMIT_BYTES = 64 * 1024 * 1024;
-/** Blocks of one file under way at once. */
-const BLOCKS_IN_FLIGHT = 16;
+/** Blocks of one file under way at once: so few that they stay in the cache between the network and the file; more where they take long on their way. */
+const BLOCKS_IN_FLIGHT = { few: 4, many: 16 };
+/** A block that is longer on its way than this waits for something else than this machine. */
+const LONG_MS = 5;
 
 const zeros = new Uint8Array(HOLE_BYTES);
 
@@ -81,6 +83,7 @@ class ContentsCopy {
   #done: number;
   /** The file's length as far as we made it. */
   #written: number;
+  #blocksInFlight = BLOCKS_IN_FLIGHT.few;
   #failure: { error: unknown } | undefined;
 
   constructor(source: CopyEnd, sink: CopyEnd, options: ContentsOptions) {
@@ -115,16 +118,22 @@ class ContentsCopy {
   /** Copies a stretch, block by block, several at once. Throws when all of them have ended. */
   async #copyRange(from: number, to: number): Promise<void> {
     const { signal, memory } = this.#options;
-    const inFlight = new Slots(BLOCKS_IN_FLIGHT);
+    const inFlight = new Slots(this.#blocksInFlight);
     let previous: Promise<void> = Promise.resolve();
     for (let offset = from; offset < to; offset += memory.blockBytes) {
       await inFlight.take(signal).catch((error) => void (this.#failure ??= { error }));
       if (this.#failure !== undefined) break;
       const length = Math.min(memory.blockBytes, to - offset);
       const before = previous;
+      const began = performance.now();
       const block = this.#copyBlock(offset, length, before)
         .catch((error) => void (this.#failure ??= { error }))
-        .finally(() => inFlight.give());
+        .finally(() => {
+          inFlight.give();
+          if (performance.now() - began < LONG_MS || this.#blocksInFlight === BLOCKS_IN_FLIGHT.many) return;
+          this.#blocksInFlight++;
+          inFlight.give();
+        });
       previous = Promise.all([before, block]).then(() => {
         if (this.#failure === undefined) this.#done = offset + length;
       });
