@@ -3,8 +3,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// The most vectors of one call that we use.
-pub const VECTORS_MAX: usize = 256;
+/// The most vectors of one call: Linux takes no more (UIO_MAXIOV).
+pub const VECTORS_MAX: usize = 1024;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {

@@ -35,8 +35,11 @@ const ARENA_BYTES: usize = 32 * 1024;
 thread_local! {
     static ARENAS: Pool = const { Pool::new(ARENA_BYTES) };
 }
-/// Vectors that are enough for a few messages.
+/// Vectors that are enough for a few messages, and for a batch of long segments; short ones take the most there may be.
 const VECTORS_FEW: usize = 8;
+const VECTORS_SOME: usize = 128;
+/// Room for chunks that a connection keeps when it has sent all.
+const CHUNKS_KEPT: usize = 256;
 /// The most arena bytes that one FPDU takes: header, inline payload, padding, CRC.
 const FPDU_ARENA_MAX: usize = 20 + INLINE_MAX + 8;
 /// The most arena bytes that its markers take.
@@ -271,16 +274,17 @@ impl Tx {
                 self.advance(0, counters); // empty messages of a stream
                 ARENAS.with(|arenas| arenas.take_back(&mut self.arena));
                 (self.arena_start, self.arena_end) = (0, 0);
+                self.chunks.shrink_to(CHUNKS_KEPT);
                 return Ok(SendEnd::Done);
             }
             if turn >= TURN_BYTES {
                 return Ok(SendEnd::Turn);
             }
             // clearing room for the most vectors would cost a small message more than its header does
-            let (outcome, offered) = if self.chunks.len() <= VECTORS_FEW {
-                self.leave::<VECTORS_FEW>(fd, memory, counters)?
-            } else {
-                self.leave::<VECTORS_MAX>(fd, memory, counters)?
+            let (outcome, offered) = match self.chunks.len() {
+                n if n <= VECTORS_FEW => self.leave::<VECTORS_FEW>(fd, memory, counters)?,
+                n if n <= VECTORS_SOME => self.leave::<VECTORS_SOME>(fd, memory, counters)?,
+                _ => self.leave::<VECTORS_MAX>(fd, memory, counters)?,
             };
             match outcome {
                 Transfer::Bytes(n) => {

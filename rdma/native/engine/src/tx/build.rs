@@ -246,8 +246,7 @@ impl Tx {
             return Ok(());
         }
         ARENAS.with(|arenas| arenas.lend(&mut self.arena));
-        while self.built - self.sent < BATCH_BYTES && self.chunks.len() + 40 < VECTORS_MAX * 2 && self.arena_has_room()
-        {
+        while self.built - self.sent < BATCH_BYTES && self.chunks.len() + 40 < VECTORS_MAX && self.arena_has_room() {
             if self.message.is_none() && !self.start_next() {
                 break;
             }
