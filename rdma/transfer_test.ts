@@ -45,6 +45,26 @@ for (const crc of [false, true]) {
     }
   });
 
+  Deno.test(`transfers: short segments of large messages come many in a call, crc ${crc}`, async () => {
+    for (const mulpdu of [1448, 4096, 16 * KIB]) {
+      await using pair = await connectPair({ client: { crc, mulpdu } });
+      const { client, server } = pair;
+      const source = client.pd.allocate(4 * KIB * KIB);
+      const target = guarded(server.pd, source.byteLength, Access.RemoteWrite | Access.RemoteRead);
+      fill(source.bytes, mulpdu);
+      const before = server.device.counters();
+      await client.qp.write(whole(source), target.region);
+      await client.qp.read(whole(client.pd.allocate(1)), target.region);
+      assert(same(source.bytes, target.region.bytes));
+      target.check();
+      const { fpdusReceived, receiveCalls, bytesStaged, bytesPlaced } = since(server.device, before);
+      const [calls, staged] = [receiveCalls / fpdusReceived, bytesStaged / source.byteLength];
+      assertEquals(bytesStaged + bytesPlaced, source.byteLength);
+      if (mulpdu > 4 * KIB) assertEquals(bytesStaged, 0);
+      else assert(calls < 0.75 && staged > 0.9, `${calls} calls a segment, ${staged} of it copied, at ${mulpdu}`);
+    }
+  });
+
   Deno.test(`transfers: large ones, never staged, crc ${crc}`, async () => {
     await using pair = await connectPair({ client: { crc } });
     const { client, server } = pair;
