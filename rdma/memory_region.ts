@@ -36,10 +36,15 @@ export interface LocalMemory {
   readonly live: boolean;
 }
 
-/** How memory is named to peers. */
+/** How memory is shown to peers. */
 export interface AddressingOptions {
   /** The tagged offset of the first byte is 0 instead of its address, so that peers do not learn that. */
   zeroBased?: boolean;
+  /**
+   * The memory changes while peers read it. Where there is a CRC, answers to their Reads are copies, so that what changes between the CRC and its
+   * leaving does not end the connection; a peer may still get a mixture of old and new. Answers below 8 KiB are copies anyway.
+   */
+  volatile?: boolean;
 }
 
 /** On which connections memory is open to peers. */
@@ -61,9 +66,12 @@ export interface Registration extends AddressingOptions {
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The flags of {@linkcode Access}, and how memory is addressed, as the engine takes them. */
-export function accessWord(access: number, { zeroBased = false }: AddressingOptions = {}): number {
+export function accessWord(
+  access: number,
+  { zeroBased = false, volatile = false }: AddressingOptions = {},
+): number {
   if (!Number.isInteger(access) || access < 0 || access > ACCESS_ALL) throw new RangeError("no such access");
-  return access | (zeroBased ? MemoryFlag.ZeroBased : 0);
+  return access | (zeroBased ? MemoryFlag.ZeroBased : 0) | (volatile ? MemoryFlag.Volatile : 0);
 }
 
 /** A stretch of memory that work requests and, as far as `access` goes, peers may use (RFC 5040 §2, "STag"). */
@@ -254,13 +262,13 @@ export class MemoryWindow implements Disposable, LocalMemory {
   /** Binds it, valid at once (`active`) or when a work request makes it so. For regions and queue pairs. */
   bind(
     region: MemoryRegion,
-    { offset, length, access, zeroBased }: AddressingOptions & { offset: number; length: number; access: number },
+    { offset, length, access, ...shown }: AddressingOptions & { offset: number; length: number; access: number },
     { connection, active }: AssociationOptions & { active: boolean },
   ): { old: number; undo(): void } {
     if (!region.live) throw new TypeError("the region is deregistered");
     if (region.pd !== this.pd) throw new TypeError("the region is of another protection domain");
     const { native, handle, out } = this.pd.device.usable();
-    const word = accessWord(access, { zeroBased }) | (active ? 0 : MemoryFlag.Inactive);
+    const word = accessWord(access, shown) | (active ? 0 : MemoryFlag.Inactive);
     check(native.weft_memory_bind(handle, region.stag, offset, length, word, connection?.handle ?? 0, out));
     const [stag, addressNumber, to] = out;
     const old = this.#live ? this.stag : 0;

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { connectPair, fill, guarded, same, whole, within } from "./_testing/pair.ts";
+import { connectPair, fill, guarded, same, since, until, whole, within } from "./_testing/pair.ts";
 import { Access, Device, findRegion, RdmaError } from "./mod.ts";
 
 /** Of 1 MiB each: more than can be done while the test waits. */
@@ -205,4 +205,31 @@ Deno.test("memory region: a window for one connection is of no use on another", 
   await client.qp.write(whole(source), window);
   await Promise.all([server.qp.recv([]), client.qp.send([])]);
   assert(same(region.bytes.subarray(0, 64), source.bytes));
+});
+
+Deno.test("memory region: Reads of volatile memory are answered with copies where there is a CRC, and only there", async () => {
+  const LENGTH = 256 * 1024;
+  for (const crc of [false, true]) {
+    await using pair = await connectPair({ client: { crc } });
+    const { client, server } = pair;
+    const sink = client.pd.allocate(LENGTH);
+    const steady = server.pd.allocate(LENGTH, Access.RemoteRead);
+    const changing = server.pd.allocate(LENGTH, Access.RemoteRead, { volatile: true });
+    const window = steady.bind({ access: Access.RemoteRead, volatile: true });
+    for (const region of [steady, changing]) fill(region.bytes, region.stag);
+    for (
+      const { memory, isCopied } of [
+        { memory: steady, isCopied: false },
+        { memory: changing, isCopied: crc },
+        { memory: window, isCopied: crc },
+      ]
+    ) {
+      const before = server.device.counters();
+      await client.qp.read(whole(sink), memory);
+      assert(same(sink.bytes, memory.bytes));
+      const copied = () => since(server.device, before).bytesInlined;
+      await until(() => copied() + since(server.device, before).bytesSent === LENGTH);
+      assertEquals(copied(), isCopied ? LENGTH : 0);
+    }
+  }
 });

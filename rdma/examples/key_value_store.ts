@@ -94,7 +94,7 @@ export class Table {
 
   /** A table with room for about so many keys. */
   constructor(pd: ProtectionDomain, slots: number) {
-    this.region = pd.allocate((slots + NEIGHBOURS - 1) * SLOT_BYTES, Access.RemoteRead);
+    this.region = pd.allocate((slots + NEIGHBOURS - 1) * SLOT_BYTES, Access.RemoteRead, { volatile: true });
   }
 
   /**

@@ -227,7 +227,7 @@ fn named(region: &Region) -> [f64; 3] {
     [f64::from(region.stag), region.address as f64, region.base as f64]
 }
 
-/// Allocates and registers zeroed memory. `access` may have `ZERO_BASED` and `HUGE_PAGES` beside its flags. `out`: STag, address, tagged offset.
+/// Allocates and registers zeroed memory. `access` may have `ZERO_BASED`, `VOLATILE` and `HUGE_PAGES` beside its flags. `out`: STag, address, tagged offset.
 ///
 /// # Safety
 /// `out` has room for 3 values.
@@ -241,7 +241,7 @@ pub unsafe extern "C" fn weft_memory_allocate(handle: f64, pd: u32, bytes: f64, 
     })
 }
 
-/// Registers memory in place, for one connection or (0) for all of the domain. `access` may have `ZERO_BASED` beside its flags. `out`: STag, address, tagged
+/// Registers memory in place, for one connection or (0) for all of the domain. `access` may have `ZERO_BASED` and `VOLATILE` beside its flags. `out`: STag, address, tagged
 /// offset.
 ///
 /// # Safety
@@ -274,7 +274,7 @@ pub unsafe extern "C" fn weft_memory_register(
 }
 
 /// Binds a window to a part of a region, for one connection or (0) for all of the domain; or, with `REREGISTER` in `access`, makes another STag for its memory. `access`
-/// may have `ZERO_BASED` and `INACTIVE` beside its flags. `out`: STag, address, tagged offset.
+/// may have `ZERO_BASED`, `VOLATILE` and `INACTIVE` beside its flags. `out`: STag, address, tagged offset.
 ///
 /// # Safety
 /// `out` has room for 3 values.

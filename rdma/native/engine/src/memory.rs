@@ -25,6 +25,8 @@ pub const REREGISTER: u32 = 1 << 9;
 pub const ZERO_BASED: u32 = 1 << 10;
 /// Beside the access flags: huge pages are asked for.
 pub const HUGE_PAGES: u32 = 1 << 11;
+/// Beside the access flags: the memory changes while peers read it, so that answers with a CRC are copies.
+pub const VOLATILE: u32 = 1 << 12;
 /// From this length on a message's payload is never staged.
 pub const LARGE: u64 = 8 * 1024;
 /// The most regions and windows of one device.
@@ -76,7 +78,7 @@ pub struct Region {
     pub base: u64,
     /// Bytes.
     pub length: u64,
-    /// `REMOTE_READ | REMOTE_WRITE`.
+    /// What peers may do, and whether it is `VOLATILE`.
     pub access: u32,
     /// The only connection on which a peer may use it; 0: every one of the domain.
     pub connection: u64,
@@ -98,7 +100,7 @@ impl Region {
             address,
             base: if grant.access & ZERO_BASED != 0 { 0 } else { address },
             length,
-            access: grant.access & REMOTE_ALL,
+            access: grant.access & (REMOTE_ALL | VOLATILE),
             connection: grant.connection,
             parent: None,
             valid: AtomicBool::new(grant.access & INACTIVE == 0),

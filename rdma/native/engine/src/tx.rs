@@ -17,7 +17,7 @@ use weft_proto::{
 };
 
 use crate::counters::{Counters, Tally};
-use crate::memory::{MemoryTable, Pins, LARGE, REMOTE_READ};
+use crate::memory::{MemoryTable, Pins, LARGE, REMOTE_READ, VOLATILE};
 use crate::ring::{Entry, EntryKind, Ring};
 use crate::scratch::Pool;
 use crate::socket::{self, Transfer, VECTORS_MAX};
@@ -575,10 +575,10 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     /// Answers one Read of a region while the socket is full, changes the region, and returns what leaves then, behind the filling.
-    fn response_of_changing_memory(length: u32, markers: bool) -> (Vec<u8>, u64) {
+    fn response_of_changing_memory(length: u32, access: u32, markers: bool) -> (Vec<u8>, u64) {
         let memory = MemoryTable::default();
         let counters = Counters::default();
-        let region = memory.allocate(1, u64::from(length), Grant { access: REMOTE_READ, connection: 0 }).unwrap();
+        let region = memory.allocate(1, u64::from(length), Grant { access, connection: 0 }).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -614,20 +614,22 @@ mod tests {
     }
 
     #[test]
-    fn a_short_response_has_the_crc_of_what_it_carries_whatever_becomes_of_its_source() {
-        for length in [257, 4096, LARGE as u32 - 1] {
-            let (fpdu, sent) = response_of_changing_memory(length, false);
+    fn a_response_that_is_short_or_of_volatile_memory_has_the_crc_of_what_it_carries_whatever_becomes_of_its_source() {
+        let short = [257, 4096, LARGE as u32 - 1].map(|length| (length, REMOTE_READ));
+        let volatile = [4096, LARGE as u32, 1 << 15].map(|length| (length, REMOTE_READ | VOLATILE));
+        for (length, access) in short.into_iter().chain(volatile) {
+            let (fpdu, sent) = response_of_changing_memory(length, access, false);
             assert!(crc_holds(&fpdu), "{length} bytes");
             assert_eq!(fpdu[TAGGED_HEADER_LEN], 0, "the contents are those of the time of the CRC");
             assert_eq!(sent, 0, "nothing left from the region itself");
         }
-        let (with_markers, _) = response_of_changing_memory(4096, true);
+        let (with_markers, _) = response_of_changing_memory(4096, REMOTE_READ, true);
         assert!(!with_markers.contains(&0xee));
     }
 
     #[test]
     fn a_long_response_leaves_from_where_it_lies() {
-        let (fpdu, sent) = response_of_changing_memory(LARGE as u32, false);
+        let (fpdu, sent) = response_of_changing_memory(LARGE as u32, REMOTE_READ, false);
         assert_eq!((fpdu[TAGGED_HEADER_LEN], sent), (0xee, LARGE));
     }
 }

@@ -185,9 +185,10 @@ impl Tx {
             self.frame(copy, crc);
             return Ok(());
         }
-        if remote && crc.is_some() && *inline > 0 {
+        let is_volatile = pin.region().access & VOLATILE != 0;
+        if remote && crc.is_some() && (*inline > 0 || is_volatile) {
             // Memory that peers read may change at any time, and what changed between the CRC and the kernel's copy would end a connection that has done
-            // nothing wrong. Payload of a large message is never copied.
+            // nothing wrong. Payload of a large message is copied only where that was asked for.
             // SAFETY: as above.
             unsafe { self.copy_push(pointer, length, crc) };
             counters.bytes_inlined.add(length as u64);
