@@ -77,6 +77,7 @@ function verbsRows(rounds: readonly Round[]): Row[] {
   const measured = rounds.flatMap((round) => round.verbs ?? []);
   const verbs = medians(measured);
   const copied = Math.max(...measured.map(({ bytesCopied }) => bytesCopied));
+  const busy = medians(rounds.flatMap((round) => round.busy ?? []));
   const streams = { name: "1 MiB TCP stream", value: floor.stream1MiB };
   const blocking = { name: "blocking TCP", value: floor.blockingRoundTrip };
   const polling = { name: "polling TCP", value: floor.pollingRoundTrip };
@@ -124,6 +125,13 @@ function verbsRows(rounds: readonly Round[]): Row[] {
       unit: "µs",
       ours: verbs.idleRoundTrip,
       against: { name: "blocking TCP, with pauses", value: floor.blockingIdleRoundTrip },
+    },
+    {
+      name: "64-byte RDMA Read while the target's JavaScript is in a loop",
+      unit: "µs",
+      ours: busy.readLatencyBusy,
+      against: { name: "while it sleeps", value: busy.readLatency },
+      target: { atMost: 3 },
     },
     { name: "Payload copied in user space, both ends", unit: "bytes", ours: copied, target: { atMost: 0 } },
     { name: "TCP stream of 64 KiB, for comparison", unit: "GB/s", ours: floor.stream64KiB },
