@@ -40,11 +40,15 @@ export async function congestionControls(asked: Congestion = "suitable"): Promis
 export class FloorServer implements AsyncDisposable {
   private constructor(readonly process: Deno.ChildProcess, readonly port: number) {}
 
-  /** Starts it on an address of this host, on any free port; on one core where one is given. */
-  static async start(options: { hostname?: string; core?: number } = {}): Promise<FloorServer> {
-    const { hostname, core } = options;
-    const process = new Deno.Command(await buildFloor(), {
+  /** Starts it on an address of this host, on any free port; on one core where one is given. `prefix`: a command that runs the program, as taskset. */
+  static async start(
+    options: { hostname?: string; core?: number; prefix?: readonly string[] } = {},
+  ): Promise<FloorServer> {
+    const { hostname, core, prefix = [] } = options;
+    const [command, ...args] = [...prefix, await buildFloor()];
+    const process = new Deno.Command(command, {
       args: [
+        ...args,
         "serve",
         ...(hostname === undefined ? [] : ["--host", hostname]),
         ...(core === undefined ? [] : ["--core", String(core)]),
@@ -82,14 +86,23 @@ export interface FloorOrder {
   requestBytes?: number;
   congestion?: string;
   gapMs?: number;
+  /** How both ends move their messages, in place of `send` and `recv`: `rdma/native/floor/src/main.rs` explains them. */
+  by?: "epoll" | "zero-copy" | "ring" | "ring-zero-copy";
 }
 
 /** What it prints: round trips for `block` and `poll`, GB/s and the processor time of both ends for the others. */
 export interface FloorFigures {
+  /** Why there are no figures: what an order asks for by `by` cannot be used here. */
+  failure?: string;
   roundTripMicros: number;
   p99Micros: number;
   gigabytesPerSecond: number;
   cpuSeconds: number;
+  /** What the sender has of it. */
+  senderCpuSeconds: number;
+  /** Sends without a copy that the kernel has answered, and how many of these it copied after all. */
+  completions: number;
+  copied: number;
 }
 
 /** Makes one measurement with a server of the floor's. `prefix`: a command that runs the program, as taskset. */
@@ -111,6 +124,7 @@ export async function measureFloor(
     ...option("--request", order.requestBytes),
     ...option("--congestion", order.congestion),
     ...option("--gap", order.gapMs),
+    ...option("--by", order.by),
   ];
   const { success, stdout } = await new Deno.Command(command, {
     args,

@@ -144,10 +144,31 @@ export class Link implements AsyncDisposable {
     for (const end of this.#ends) await run(...end.within(...kind[step](end.device)));
   }
 
-  /** Takes one round over a link of some kind. */
-  async measure(kind: Kind): Promise<LinkFigure[]> {
-    const figures: LinkFigure[] = [];
+  /** The address of the server's end. */
+  get serverAddress(): string {
+    return this.#server.address;
+  }
+
+  /** A command line that runs a program at one end, on its core. */
+  at(end: "client" | "server", ...command: string[]): string[] {
+    return (end === "client" ? this.#client : this.#server).within(...pinned(end, ...command));
+  }
+
+  /** Measures something while the link is of some kind. */
+  async over<T>(kind: Kind, measure: () => Promise<T>): Promise<T> {
     await this.#apply(kind, "make");
+    const figures = await measure();
+    await this.#apply(kind, "undo");
+    return figures;
+  }
+
+  /** Takes one round over a link of some kind. */
+  measure(kind: Kind): Promise<LinkFigure[]> {
+    return this.over(kind, () => this.#verbs(kind));
+  }
+
+  async #verbs(kind: Kind): Promise<LinkFigure[]> {
+    const figures: LinkFigure[] = [];
     for (const [operation, title] of Object.entries(OPERATIONS)) {
       for (const [size, bytes] of Object.entries(SIZES)) {
         const take = async (about: string, crc: string, congestion: string) => {
@@ -160,7 +181,6 @@ export class Link implements AsyncDisposable {
         if (operation === "write_bw") await take(" with cubic", "off", "cubic");
       }
     }
-    await this.#apply(kind, "undo");
     return figures;
   }
 
@@ -172,11 +192,11 @@ export class Link implements AsyncDisposable {
     congestion: string,
   ): Promise<Omit<LinkFigure, "name">> {
     const common = deno("main.ts", "perf", operation, "--floor", `--crc=${crc}`, `--port=${PORT}`);
-    const [command, ...args] = this.#server.within(...pinned("server", "timeout", SERVER_LIMIT_S, ...common));
+    const [command, ...args] = this.at("server", "timeout", SERVER_LIMIT_S, ...common);
     await using server = new Server(command, args);
     await server.ready();
     const options = ["--json", "--rounds=1", size, `--duration=${SECONDS}`, `--congestion=${congestion}`];
-    const client = this.#client.within(...pinned("client", ...common, ...options, this.#server.address));
+    const client = this.at("client", ...common, ...options, this.serverAddress);
     const row = await runForJson<{ bytesPerSecond: number; floor: number }>(client);
     return { ours: row.bytesPerSecond / 1e9, floor: row.floor / 1e9 };
   }

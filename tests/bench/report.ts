@@ -7,7 +7,8 @@
 /** One line of the report. */
 export interface Row {
   name: string;
-  unit: "GB/s" | "µs" | "s" | "bytes" | "KiB" | "/s";
+  unit: "GB/s" | "µs" | "s" | "s/GB" | "%" | "bytes" | "KiB" | "/s";
+  /** NaN where it could not be measured. */
   ours: number;
   /** What it is measured against, and its figure. */
   against?: { name: string; value: number };
@@ -29,9 +30,10 @@ export function medians<T extends object>(rounds: readonly T[]): T {
   return Object.fromEntries(whole.map((name) => [name, median(rounds.map((round) => round[name] as number))])) as T;
 }
 
-/** `ours` over what it is measured against. */
+/** `ours` over what it is measured against; `undefined` where one of them is not there. */
 export function ratio(row: Row): number | undefined {
-  return row.against === undefined ? undefined : row.ours / row.against.value;
+  const value = row.ours / (row.against?.value ?? NaN);
+  return Number.isNaN(value) ? undefined : value;
 }
 
 /** Whether a row's target is met; `undefined` where it has none. */
@@ -61,5 +63,6 @@ export function formatTable(rows: readonly Row[]): string {
 }
 
 function formatFigure(value: number, unit: Row["unit"]): string {
+  if (Number.isNaN(value)) return "-";
   return unit === "bytes" ? `${value} bytes` : `${value.toFixed(value < 10 ? 2 : 1)} ${unit}`;
 }

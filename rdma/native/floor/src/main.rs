@@ -1,73 +1,39 @@
 //! The floor: what a plain program gets from a TCP socket, in the same run as our own figures.
 //!
 //! `weft-floor serve [--host ADDRESS] [--core N]` prints its port and serves one connection after the other.
-//! `weft-floor run PORT KIND SIZE COUNT [--host ADDRESS] [--core N] [--congestion NAME] [--gap MS] [--request SIZE]` prints one line of JSON. KIND is
+//! `weft-floor run PORT KIND SIZE COUNT [--host ADDRESS] [--core N] [--congestion NAME] [--gap MS] [--request SIZE] [--by MEANS]`
+//! prints one line of JSON. KIND is
 //! - `block` or `poll`: ping-pong of SIZE bytes, both ends blocking or busy-polling. With a gap both ends are asleep before each round; with a request
 //!   size the client's messages have that one.
 //! - `stream`: COUNT messages of SIZE bytes one way, each received into place by one `recv` with MSG_WAITALL.
 //! - `duplex`: COUNT messages of SIZE bytes in both directions at once, each end a single thread; the rate is that of both together.
 //!
-//! Rates come with the processor time of both ends.
+//! Rates come with the processor time of both ends, and of the sender alone.
+//!
+//! MEANS is how both ends move their messages:
+//! - `calls`: `send` and `recv`, the floor. What else there is, is measured against it.
+//! - `epoll`: calls that do not wait, and epoll when there is nothing to do; not for `poll`.
+//! - `zero-copy`: MSG_ZEROCOPY; streams only. `completions` says how many sends there were, `copied` how many of them the kernel copied after all.
+//! - `ring`: io_uring; `poll` looks for completions in the memory that is shared with the kernel, and enters it only to fetch them.
+//! - `ring-zero-copy`: io_uring, with SEND_ZC from a registered buffer; streams only.
+//!
+//! What of these cannot be used here, or fails, is `{"failure": "…"}`, and no error.
 
+mod epoll;
+mod order;
+mod ring;
 mod socket;
+mod transport;
+mod zero_copy;
 
+use order::{Kind, Means, Order, ORDER_BYTES};
 use socket::{cpu_time, pin_to_core, Readiness, Socket};
 use std::io::{self, Error, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
+use transport::{Completions, Transport};
 
-/// The largest message that a peer may ask for.
-const SIZE_MAX: u64 = 1 << 30;
 const LOOPBACK: &str = "127.0.0.1";
-const KINDS: [(&str, Kind); 4] =
-    [("block", Kind::Block), ("poll", Kind::Poll), ("stream", Kind::Stream), ("duplex", Kind::Duplex)];
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Block = 0,
-    Poll = 1,
-    Stream = 2,
-    Duplex = 3,
-}
-
-/// What the client tells the server to do: 24 bytes at the start of a connection.
-#[derive(Clone, Copy)]
-struct Order {
-    kind: Kind,
-    /// Bytes of a client's message in a ping-pong.
-    request: usize,
-    size: usize,
-    count: u64,
-}
-
-impl Order {
-    fn encode(self) -> [u8; 24] {
-        let mut bytes = [0; 24];
-        bytes[0] = self.kind as u8;
-        bytes[4..8].copy_from_slice(&(self.request as u32).to_le_bytes());
-        bytes[8..16].copy_from_slice(&(self.size as u64).to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.count.to_le_bytes());
-        bytes
-    }
-
-    fn decode(bytes: [u8; 24]) -> io::Result<Order> {
-        let Some((_, kind)) = KINDS.get(usize::from(bytes[0])) else {
-            return Err(Error::new(ErrorKind::InvalidData, "unknown kind"));
-        };
-        let mut half = [0; 4];
-        half.copy_from_slice(&bytes[4..8]);
-        let request = u64::from(u32::from_le_bytes(half));
-        let mut word = [0; 8];
-        word.copy_from_slice(&bytes[8..16]);
-        let size = u64::from_le_bytes(word);
-        word.copy_from_slice(&bytes[16..24]);
-        let count = u64::from_le_bytes(word);
-        if size == 0 || size > SIZE_MAX || request == 0 || request > SIZE_MAX {
-            return Err(Error::new(ErrorKind::InvalidData, "size out of range"));
-        }
-        Ok(Order { kind: *kind, request: request as usize, size: size as usize, count })
-    }
-}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -85,7 +51,7 @@ fn main() {
 
 fn usage() -> Error {
     let text = "usage: serve [--host ADDRESS] [--core N] | run PORT block|poll|stream|duplex SIZE COUNT [--host ADDRESS] [--core N] \
-        [--congestion NAME] [--gap MS] [--request SIZE]";
+        [--congestion NAME] [--gap MS] [--request SIZE] [--by calls|epoll|zero-copy|ring|ring-zero-copy]";
     Error::new(ErrorKind::InvalidInput, text)
 }
 
@@ -118,8 +84,12 @@ fn serve(words: &[&str]) -> io::Result<()> {
 }
 
 fn serve_one(socket: &Socket) -> io::Result<()> {
-    let mut head = [0; 24];
-    socket.receive(&mut head)?;
+    let mut head = [0; ORDER_BYTES];
+    match socket.receive(&mut head) {
+        // a client that has found that it cannot measure says nothing
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+        other => other?,
+    }
     let order = Order::decode(head)?;
     let cpu_before = cpu_time();
     // what tells a sender that everything has come
@@ -127,65 +97,80 @@ fn serve_one(socket: &Socket) -> io::Result<()> {
     if order.kind == Kind::Duplex {
         return duplex(socket, order).and_then(|()| acknowledge());
     }
-    let incoming = if order.kind == Kind::Stream { order.size } else { order.request };
-    let (mut buffer, answer) = (vec![0; incoming], vec![0x5a; order.size]);
-    for _ in 0..order.count {
-        match order.kind {
-            Kind::Poll => socket.receive_polling(&mut buffer)?,
-            _ => socket.receive(&mut buffer)?,
-        }
-        if order.kind != Kind::Stream {
-            socket.send(&answer)?;
-        }
-    }
+    let mut transport = transport::open(socket, order, false)?;
     if order.kind == Kind::Stream {
-        acknowledge()?;
+        let mut buffer = vec![0; order.size];
+        for _ in 0..order.count {
+            transport.receive(&mut buffer)?;
+        }
+        return acknowledge();
+    }
+    let (mut buffer, answer) = (vec![0; order.request], vec![0x5a; order.size]);
+    if order.count > 0 {
+        transport.receive(&mut buffer)?;
+        for _ in 1..order.count {
+            transport.exchange(&answer, &mut buffer)?;
+        }
+        transport.send(&answer)?;
     }
     Ok(())
 }
 
 fn run(words: &[&str]) -> io::Result<()> {
     let port = number(words.first().copied())? as u16;
-    let name = words.get(1).copied().unwrap_or_default();
-    let (_, kind) = *KINDS.iter().find(|(known, _)| *known == name).ok_or_else(usage)?;
+    let kind = words.get(1).and_then(|name| Kind::of(name)).ok_or_else(usage)?;
     let size = number(words.get(2).copied())? as usize;
     let count = number(words.get(3).copied())?;
     let request = option(words, "--request").map_or(Ok(size as u64), |text| number(Some(text)))? as usize;
+    let gap = option(words, "--gap").map_or(Ok(0), |text| number(Some(text)))?;
+    let means = option(words, "--by").map_or(Some(Means::Calls), Means::of).ok_or_else(usage)?;
+    if !means.suit(kind) {
+        return Err(usage());
+    }
     pin(words)?;
     let socket = Socket::new(TcpStream::connect((option(words, "--host").unwrap_or(LOOPBACK), port))?)?;
     if let Some(name) = option(words, "--congestion") {
         socket.set_congestion(name)?;
     }
-    let order = Order { kind, request, size, count };
+    let order = Order { kind, means, request, size, count };
+    match measure(&socket, order, Duration::from_millis(gap)) {
+        Err(error) if means != Means::Calls => println!("{{\"failure\":{:?}}}", error.to_string()),
+        outcome => println!("{}", outcome?),
+    }
+    Ok(())
+}
+
+/// Carries an order out; returns its figures in JSON.
+fn measure(socket: &Socket, order: Order, gap: Duration) -> io::Result<String> {
+    let mut transport = transport::open(socket, order, true)?;
     socket.send(&order.encode())?;
-    match kind {
-        Kind::Stream | Kind::Duplex => bulk(&socket, order),
-        Kind::Block | Kind::Poll => {
-            let gap = option(words, "--gap").map_or(Ok(0), |text| number(Some(text)))?;
-            ping_pong(&socket, order, Duration::from_millis(gap))
-        }
+    match order.kind {
+        Kind::Stream | Kind::Duplex => bulk(socket, &mut *transport, order),
+        Kind::Block | Kind::Poll => ping_pong(&mut *transport, order, gap),
     }
 }
 
-fn bulk(socket: &Socket, order: Order) -> io::Result<()> {
+fn bulk(socket: &Socket, transport: &mut dyn Transport, order: Order) -> io::Result<String> {
     let mut acknowledgement = [0; 8];
+    let buffer = vec![0x5a; order.size];
     let (started, cpu_before) = (Instant::now(), cpu_time());
-    let directions = if order.kind == Kind::Duplex {
+    let (directions, Completions { all, copied }) = if order.kind == Kind::Duplex {
         duplex(socket, order)?;
-        2.0
+        (2.0, Completions::default())
     } else {
-        let buffer = vec![0x5a; order.size];
-        for _ in 0..order.count {
-            socket.send(&buffer)?;
-        }
-        1.0
+        (1.0, transport.send_repeatedly(&buffer, order.count)?)
     };
     socket.receive(&mut acknowledgement)?;
     let seconds = started.elapsed().as_secs_f64();
-    let cpu = cpu_time() - cpu_before + Duration::from_nanos(u64::from_le_bytes(acknowledgement));
+    let sender = cpu_time() - cpu_before;
+    let both = sender + Duration::from_nanos(u64::from_le_bytes(acknowledgement));
     let gigabytes = directions * order.size as f64 * order.count as f64 / 1e9;
-    println!("{{\"gigabytesPerSecond\":{:.6},\"cpuSeconds\":{:.6}}}", gigabytes / seconds, cpu.as_secs_f64());
-    Ok(())
+    Ok(format!(
+        "{{\"gigabytesPerSecond\":{:.6},\"cpuSeconds\":{:.6},\"senderCpuSeconds\":{:.6},\"completions\":{all},\"copied\":{copied}}}",
+        gigabytes / seconds,
+        both.as_secs_f64(),
+        sender.as_secs_f64()
+    ))
 }
 
 /// Sends and receives all messages of an order at once, on this one thread.
@@ -213,7 +198,7 @@ fn duplex(socket: &Socket, order: Order) -> io::Result<()> {
     Ok(())
 }
 
-fn ping_pong(socket: &Socket, order: Order, gap: Duration) -> io::Result<()> {
+fn ping_pong(transport: &mut dyn Transport, order: Order, gap: Duration) -> io::Result<String> {
     let (request, mut buffer) = (vec![0x5a; order.request], vec![0; order.size]);
     let mut micros = Vec::with_capacity(order.count.min(1 << 24) as usize);
     for _ in 0..order.count {
@@ -221,15 +206,10 @@ fn ping_pong(socket: &Socket, order: Order, gap: Duration) -> io::Result<()> {
             std::thread::sleep(gap);
         }
         let started = Instant::now();
-        socket.send(&request)?;
-        match order.kind {
-            Kind::Poll => socket.receive_polling(&mut buffer)?,
-            _ => socket.receive(&mut buffer)?,
-        }
+        transport.exchange(&request, &mut buffer)?;
         micros.push(started.elapsed().as_secs_f64() * 1e6);
     }
     micros.sort_by(f64::total_cmp);
     let at = |share: f64| micros.get((micros.len() as f64 * share) as usize).copied().unwrap_or(0.0);
-    println!("{{\"roundTripMicros\":{:.3},\"p99Micros\":{:.3}}}", at(0.5), at(0.99));
-    Ok(())
+    Ok(format!("{{\"roundTripMicros\":{:.3},\"p99Micros\":{:.3}}}", at(0.5), at(0.99)))
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Error, ErrorKind};
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 /// A connected socket with Nagle's algorithm off.
@@ -20,6 +20,10 @@ impl Socket {
     pub fn new(stream: TcpStream) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
         Ok(Socket { stream })
+    }
+
+    pub fn descriptor(&self) -> RawFd {
+        self.stream.as_raw_fd()
     }
 
     /// Chooses the congestion control (`cubic`, `bbr`) by its name.
@@ -41,13 +45,16 @@ impl Socket {
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let mut sent = 0;
         while sent < bytes.len() {
-            let rest = &bytes[sent..];
-            // SAFETY: `rest` is a live slice.
-            let result =
-                unsafe { libc::send(self.stream.as_raw_fd(), rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL) };
-            sent += check(result)?;
+            sent += self.send_some(&bytes[sent..], 0)?;
         }
         Ok(())
+    }
+
+    /// Sends what the kernel takes of `bytes` in one call with these flags; returns how many that were.
+    pub fn send_some(&self, bytes: &[u8], flags: libc::c_int) -> io::Result<usize> {
+        let flags = flags | libc::MSG_NOSIGNAL;
+        // SAFETY: `bytes` is a live slice.
+        check(unsafe { libc::send(self.stream.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
     }
 
     /// Fills `bytes`, asleep in the kernel until they are there.
@@ -62,10 +69,7 @@ impl Socket {
 
     /// Sends what the kernel takes of `bytes` without waiting; returns how many that were.
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        // SAFETY: `bytes` is a live slice.
-        let result = unsafe { libc::send(self.stream.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
-        none_if_not_ready(check(result))
+        none_if_not_ready(self.send_some(bytes, libc::MSG_DONTWAIT))
     }
 
     /// Receives what is there of `bytes` without waiting; returns how many that were.
@@ -82,10 +86,18 @@ impl Socket {
     /// Sleeps until the socket is ready for one of these.
     pub fn wait(&self, readiness: Readiness) -> io::Result<()> {
         let flag = |wanted: bool, event: libc::c_short| if wanted { event } else { 0 };
-        let events = flag(readiness.to_send, libc::POLLOUT) | flag(readiness.to_receive, libc::POLLIN);
+        self.poll(flag(readiness.to_send, libc::POLLOUT) | flag(readiness.to_receive, libc::POLLIN))
+    }
+
+    /// Sleeps until the error queue has something, or the connection has failed.
+    pub fn wait_for_error_queue(&self) -> io::Result<()> {
+        self.poll(0)
+    }
+
+    fn poll(&self, events: libc::c_short) -> io::Result<()> {
         let mut descriptor = libc::pollfd { fd: self.stream.as_raw_fd(), events, revents: 0 };
         // SAFETY: one live entry is passed.
-        check(unsafe { libc::poll(&mut descriptor, 1, -1) } as isize).map(drop)
+        uninterrupted(|| unsafe { libc::poll(&mut descriptor, 1, -1) } as isize)
     }
 
     fn receive_with(&self, bytes: &mut [u8], flags: libc::c_int) -> io::Result<()> {
@@ -134,6 +146,17 @@ fn none_if_not_ready(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn check(result: isize) -> io::Result<usize> {
+/// What a system call has returned, or its error.
+pub fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| Error::last_os_error())
+}
+
+/// Sleeps in a call that a process which is stopped and continued comes back from with an error.
+pub fn uninterrupted(mut call: impl FnMut() -> isize) -> io::Result<()> {
+    loop {
+        match check(call()) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
 }
