@@ -19,7 +19,7 @@ const SIZES = { "64 KiB": 64 * 1024, "1 MiB": 1024 * 1024, "8 MiB": 8 * 1024 * 1
 /** Bytes of a stream: loopback carries more. */
 const LOCAL_BYTES = 512 * 1024 * 1024;
 const LINK_BYTES = 256 * 1024 * 1024;
-const PINGS = 10_000;
+const PINGS = 5_000;
 
 /** One measurement of a round. */
 export interface TransmitFigure {
@@ -36,22 +36,23 @@ export interface TransmitFigure {
 interface Place {
   name: string;
   bytes: number;
-  congestion?: string;
+  congestion: string | undefined;
   hostname?: string;
   server: readonly string[];
   client: readonly string[];
 }
 
-/** Takes one round: on loopback, and over every kind of link that there is. */
+/** Takes one round: on loopback, and over every kind of link that there is, with the system's congestion control and cubic: what pays depends on it. */
 export async function measureTransmit(link: Link | undefined): Promise<TransmitFigure[]> {
-  // a connection of this host has the congestion control that serves it, another the system's
-  const congestion = (await congestionControls()).at(-1);
-  const loopback = { name: "loopback", bytes: LOCAL_BYTES, congestion };
-  const figures = await measureAt({ ...loopback, server: pinned("server"), client: pinned("client") });
+  const congestions = await congestionControls();
+  const local = { name: "loopback", bytes: LOCAL_BYTES, congestion: congestions.at(-1) };
+  const figures = await measureAt({ ...local, server: pinned("server"), client: pinned("client") });
   for (const kind of link?.kinds ?? []) {
     const ends = { hostname: link!.serverAddress, server: link!.at("server"), client: link!.at("client") };
-    const place = { name: kind.name, bytes: LINK_BYTES, ...ends };
-    figures.push(...await link!.over(kind, () => measureAt(place)));
+    for (const congestion of congestions) {
+      const place = { name: `${kind.name}, ${congestion}`, bytes: LINK_BYTES, congestion, ...ends };
+      figures.push(...await link!.over(kind, () => measureAt(place)));
+    }
   }
   return figures;
 }
