@@ -74,7 +74,13 @@ export const PeerToPeer = { no: 0, any: 1, send: 3, write: 4, read: 5 } as const
 /** Congestion controls, by their word of settings. */
 export const CONGESTIONS = ["suitable", "system", "cubic", "reno", "bbr", "dctcp"] as const;
 /** Flags beside the access of memory that is registered or bound. */
-export const MemoryFlag = { Inactive: 1 << 8, Reregister: 1 << 9, ZeroBased: 1 << 10, HugePages: 1 << 11, Volatile: 1 << 12 } as const;
+export const MemoryFlag = {
+  Inactive: 1 << 8,
+  Reregister: 1 << 9,
+  ZeroBased: 1 << 10,
+  HugePages: 1 << 11,
+  Volatile: 1 << 12,
+} as const;
 /** Bytes of connection facts: 8 words, two addresses as text of 64 bytes, private data of 512, the name of a congestion control of 16. */
 export const FACTS_BYTES = 32 + 64 + 64 + 512 + 16;
 
