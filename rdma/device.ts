@@ -204,8 +204,7 @@ export class Device implements AsyncDisposable {
 
   /** Hands on what was posted, takes what completions there are, and calls back for them, without waiting. Returns how many there were. */
   progress(): number {
-    if (this.#dirty.length > 0) this.#flush();
-    return this.usable().#pump.poll();
+    return this.wait(0);
   }
 
   /**

@@ -34,13 +34,13 @@ export interface RunSpec {
 }
 
 /** What a peer may do with what is sent, and with where things arrive. */
-const OUT_ACCESS = {
+export const OUT_ACCESS = {
   write: Access.LocalOnly,
   read: Access.RemoteRead,
   send: Access.LocalOnly,
   atomic: Access.LocalOnly,
 };
-const INTO_ACCESS = {
+export const INTO_ACCESS = {
   write: Access.RemoteWrite,
   read: Access.LocalOnly,
   send: Access.LocalOnly,
@@ -57,6 +57,7 @@ const CREDIT_SOURCE_COUNT = 16;
 const CREDIT_STRIDE = 64;
 /** Receives beyond those of measured Sends. */
 const CONTROL_RECEIVES = 16;
+
 /** One end of a run. */
 export class Run extends Driver implements Measurable, AsyncDisposable {
   readonly spec: RunSpec;
@@ -177,8 +178,8 @@ export class Lane implements MeasurableLane {
       ? { opcode: verb, local: [run.into(index)], remote }
       : { opcode: atomic, remote, add: 1n, swap: 1n, compare: 1n };
     this.#receives = [verb === "send" ? run.into(index, run.intoStride) : run.control(index, CONTROL_IN, CONTROL_IN)];
-    this.#creditWord = words(run.credit(index));
-    this.#creditSources = words(run.control(index, CREDIT_SOURCES, 4 * CREDIT_SOURCE_COUNT));
+    this.#creditWord = wordsOf(run.credit(index));
+    this.#creditSources = wordsOf(run.control(index, CREDIT_SOURCES, 4 * CREDIT_SOURCE_COUNT));
     this.#credits = Array.from(
       { length: CREDIT_SOURCE_COUNT },
       (_, i) => [run.control(index, CREDIT_SOURCES + 4 * i, 4)],
@@ -262,7 +263,8 @@ export function bytesOf({ region, offset, length }: Sge): Uint8Array {
   return region.bytes.subarray(offset, offset + length);
 }
 
-function words({ region: { bytes }, offset, length }: Sge): Int32Array {
+/** An element as numbers of 32 bits in the machine's order. */
+export function wordsOf({ region: { bytes }, offset, length }: Sge): Int32Array {
   return new Int32Array(bytes.buffer, bytes.byteOffset + offset, length / 4);
 }
 

@@ -12,6 +12,7 @@ import type { QueuePair, RemoteMemory, WorkRequest } from "../../queue_pair.ts";
 import { Driver, type Measurable, type MeasurableLane } from "../driver.ts";
 import { Marks } from "../marks.ts";
 import type { PerfOptions } from "../options.ts";
+import { INTO_ACCESS, OUT_ACCESS, wordsOf } from "../run.ts";
 import type { Destination } from "./messages.ts";
 
 /** Marks of Writes are the low bits of their number, from 1. */
@@ -45,7 +46,7 @@ export class PerftestRun extends Driver implements Measurable, MeasurableLane, A
   #sizeBytes = 0;
   #out: MemoryRegion | undefined;
   #into: MemoryRegion | undefined;
-  /** The peer's count of what it has received, and our own ones for it. */
+  /** The peer's count of what it has received, and our own ones for it: words in the machine's order, which is how perftest counts. */
   readonly #taken: MemoryRegion;
   readonly #takenWord: Int32Array;
   readonly #counts: MemoryRegion;
@@ -64,20 +65,17 @@ export class PerftestRun extends Driver implements Measurable, MeasurableLane, A
     this.#isServer = options.hostname === undefined;
     this.pd = device.allocateProtectionDomain();
     this.#taken = this.pd.allocate(CREDIT_BYTES, Access.RemoteWrite);
-    this.#takenWord = words(this.#taken);
+    this.#takenWord = wordsOf(this.#taken.sge());
     this.#counts = this.pd.allocate(CREDITS * CREDIT_BYTES);
-    this.#countWords = words(this.#counts);
+    this.#countWords = wordsOf(this.#counts.sge());
   }
 
   /** Allocates what messages are sent from and arrive in. Writes and Reads of perftest's go round within a buffer of `bufferBytes` at least. */
   allocate(bufferBytes: number): void {
     const bytes = Math.max(bufferBytes, ...this.spec.sizes);
     const { verb } = this.spec.operation;
-    this.#out = this.pd.allocate(bytes, verb === "read" ? Access.RemoteRead : Access.LocalOnly);
-    this.#into = this.pd.allocate(
-      bytes,
-      verb === "write" ? Access.RemoteWrite : verb === "atomic" ? Access.RemoteAtomic : Access.LocalOnly,
-    );
+    this.#out = this.pd.allocate(bytes, OUT_ACCESS[verb]);
+    this.#into = this.pd.allocate(bytes, INTO_ACCESS[verb]);
     this.#out.bytes.fill(0x5a);
     this.#into.bytes.fill(0);
   }
@@ -215,9 +213,4 @@ export class PerftestRun extends Driver implements Measurable, MeasurableLane, A
     clearTimeout(timer);
     await Promise.all([control.close(), measured.close()]);
   }
-}
-
-/** A region as numbers of 32 bits in the machine's order, which is how perftest counts. */
-function words({ bytes }: MemoryRegion): Int32Array {
-  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 }
