@@ -4,7 +4,7 @@
  * @module
  */
 import type { ConnectionFigures } from "./connections_client.ts";
-import { deno, firstLine, pinned, runForJson, spawn } from "./processes.ts";
+import { runPair } from "./processes.ts";
 import { medians, type Row } from "./report.ts";
 
 export type { ConnectionFigures };
@@ -26,15 +26,8 @@ async function affordable(): Promise<number> {
 
 /** Takes one round, between processes that are new, for the sake of their memory. */
 export async function measureConnections(): Promise<ConnectionFigures> {
-  const server = spawn(pinned("server", ...deno("tests/bench/connections_server.ts")));
-  try {
-    const ports = await firstLine(server.stdout);
-    const client = deno("tests/bench/connections_client.ts", ports, String(await affordable()));
-    return await runForJson<ConnectionFigures>(pinned("client", ...client));
-  } finally {
-    server.kill("SIGKILL");
-    await server.status;
-  }
+  const count = String(await affordable());
+  return await runPair("tests/bench/connections_server.ts", "tests/bench/connections_client.ts", count);
 }
 
 /** The rows of the report. */

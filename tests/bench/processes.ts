@@ -50,3 +50,15 @@ export async function firstLine(stdout: ReadableStream<Uint8Array>): Promise<str
   })().catch(() => {}); // the process was ended on purpose
   return text.slice(0, text.indexOf("\n"));
 }
+
+/** Starts the program `server`, runs `client` with what that says first and `args`, each on its core, and parses the JSON that the client prints. */
+export async function runPair<T>(server: string, client: string, ...args: string[]): Promise<T> {
+  const process = spawn(pinned("server", ...deno(server)));
+  try {
+    const told = await firstLine(process.stdout);
+    return await runForJson<T>(pinned("client", ...deno(client, told, ...args)));
+  } finally {
+    process.kill("SIGKILL");
+    await process.status;
+  }
+}

@@ -5,7 +5,7 @@
  */
 import type { BusyFigures } from "./busy_client.ts";
 import { Floor, type FloorFigures } from "./floor.ts";
-import { deno, firstLine, pinned, runForJson, spawn } from "./processes.ts";
+import { deno, firstLine, pinned, runForJson, runPair, spawn } from "./processes.ts";
 import type { VerbsFigures } from "./verbs_client.ts";
 
 /** What one round gives. */
@@ -31,7 +31,7 @@ export class Verbs implements AsyncDisposable {
     return {
       floor: await this.floor.measure(),
       verbs: await runForJson<VerbsFigures>(pinned("client", ...deno("tests/bench/verbs_client.ts", this.ports))),
-      busy: await measureBusy(),
+      busy: await runPair<BusyFigures>("rdma/_testing/busy_server.ts", "tests/bench/busy_client.ts"),
     };
   }
 
@@ -39,17 +39,5 @@ export class Verbs implements AsyncDisposable {
     this.server.kill("SIGKILL");
     await this.server.status;
     await this.floor[Symbol.asyncDispose]();
-  }
-}
-
-/** Reads from a process whose JavaScript is in a loop. */
-async function measureBusy(): Promise<BusyFigures> {
-  const target = spawn(pinned("server", ...deno("rdma/_testing/busy_server.ts")));
-  try {
-    const told = await firstLine(target.stdout);
-    return await runForJson<BusyFigures>(pinned("client", ...deno("tests/bench/busy_client.ts", told)));
-  } finally {
-    target.kill("SIGKILL");
-    await target.status;
   }
 }
