@@ -91,8 +91,11 @@ impl Order {
         let size = u64::from_le_bytes(word);
         word.copy_from_slice(&bytes[16..24]);
         let count = u64::from_le_bytes(word);
-        if size == 0 || size > SIZE_MAX || request == 0 || request > SIZE_MAX || !means.suit(kind) {
+        if size == 0 || size > SIZE_MAX || request == 0 || request > SIZE_MAX {
             return Err(invalid("size out of range"));
+        }
+        if !means.suit(kind) {
+            return Err(invalid("means that do not suit the kind"));
         }
         Ok(Order { kind, means, request: request as usize, size: size as usize, count })
     }
