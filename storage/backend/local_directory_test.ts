@@ -288,6 +288,28 @@ testEach("an exclusive create that is sent again is recognised", async (scratch)
   await fails("EINVAL", () => fs.create(fs.root, name("g"), { kind: "exclusive", verifier: new Uint8Array(7) }, ME));
 });
 
+testEach(
+  "an exclusive create shows its file with the verifier only, so that one killed at any moment can be sent again",
+  async (scratch) => {
+    const fs = scratch.open();
+    const count = 1000;
+    const watcher = new Worker(new URL("./_testing/watcher.ts", import.meta.url), { type: "module" });
+    try {
+      const next = () => new Promise<unknown>((resolve) => watcher.onmessage = ({ data }) => resolve(data));
+      const watches = next();
+      watcher.postMessage({ prefix: scratch.path("f"), count });
+      await watches;
+      const seen = next();
+      for (let at = 0; at < count; at++) {
+        await fs.create(fs.root, name(`f${at}`), { kind: "exclusive", verifier: new Uint8Array(8).fill(1) }, ME);
+      }
+      assertEquals(await seen, new Array(count).fill(0x01010101));
+    } finally {
+      watcher.terminate();
+    }
+  },
+);
+
 testEach("a directory is listed in parts, whatever happens meanwhile", async (scratch) => {
   const fs = scratch.open();
   const directory = await fs.makeDirectory(fs.root, name("d"), {}, ME);

@@ -15,7 +15,7 @@ const KILLS = 3;
 async function whileRestarting(server: WeftServer, work: (isOver: () => boolean) => Promise<void>): Promise<void> {
   let isOver = false;
   const restarts = (async () => {
-    for (let kill = 0; kill < KILLS; kill++) {
+    for (let kill = 0; kill < KILLS && !isOver; kill++) {
       await pause(700);
       await server.kill();
       await pause(100);
@@ -24,8 +24,13 @@ async function whileRestarting(server: WeftServer, work: (isOver: () => boolean)
     await pause(300);
     isOver = true;
   })();
-  await work(() => isOver);
-  await restarts;
+  try {
+    await work(() => isOver);
+  } finally {
+    // What went wrong with the work is told after the server is left alone, not hidden by a kill of one that is gone.
+    isOver = true;
+    await restarts;
+  }
 }
 
 function block(length: number, value: number): Uint8Array<ArrayBuffer> {

@@ -9,7 +9,7 @@ use crate::message::Request;
 use crate::node::{proc_name, Kind, Node, Stat};
 use crate::{pool, Result};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::sync::Arc;
@@ -136,16 +136,22 @@ pub fn create(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Resul
             Err(Errno::NOENT) => {}
             Err(error) => return Err(error),
         }
-        let mode = match &create {
+        let (mode, made) = match &create {
             Create::Unchecked(changes) | Create::Guarded(changes) => {
                 changes.check_new(export, &place.stat, &who)?;
-                changes.mode.unwrap_or(DEFAULT_FILE_MODE)
+                let mode = changes.mode.unwrap_or(DEFAULT_FILE_MODE);
+                (mode, export.act(&who, || open_new(&place, mode)))
             }
-            Create::Exclusive { .. } => EXCLUSIVE_FILE_MODE,
+            Create::Exclusive { atime, mtime } => {
+                let made = export.act(&who, || match open_marked(export, &place, (*atime, *mtime)) {
+                    // A file system without unnamed files: a crash between name and times leaves a file that is nobody's.
+                    Err(Errno::OPNOTSUPP | Errno::ISDIR) => open_new(&place, EXCLUSIVE_FILE_MODE),
+                    other => other,
+                });
+                (EXCLUSIVE_FILE_MODE, made)
+            }
         };
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat2(&place.directory.fd, &place.name, flags, Mode::from_raw_mode(mode), CONFINED);
-        match export.act(&who, open) {
+        match made {
             Ok(fd) => {
                 let reference = export.reopen(fd.as_fd(), OFlags::PATH)?;
                 let changes = Changes { mode: None, ..create.changes() };
@@ -156,6 +162,26 @@ pub fn create(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Resul
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// Makes a file that is not there yet, open for writing.
+fn open_new(place: &Place, mode: u32) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(&place.directory.fd, &place.name, flags, Mode::from_raw_mode(mode), CONFINED)
+}
+
+/// As `open_new`, with times in which a verifier is kept: set before the file has its name, so that a server killed at any
+/// moment leaves either no file or one that the same call, sent again, knows.
+fn open_marked(export: &Export, place: &Place, (atime, mtime): (i64, i64)) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(EXCLUSIVE_FILE_MODE);
+    let fd = rustix::fs::openat2(&place.directory.fd, c".", flags, mode, CONFINED)?;
+    let at = |seconds| Timespec { tv_sec: seconds, tv_nsec: 0 };
+    rustix::fs::futimens(&fd, &Timestamps { last_access: at(atime), last_modification: at(mtime) })?;
+    let unnamed = proc_name(fd.as_fd());
+    let follow = AtFlags::SYMLINK_FOLLOW;
+    rustix::fs::linkat(export.proc(), unnamed.as_str(), &place.directory.fd, &place.name, follow)?;
+    Ok(fd)
 }
 
 /// A file that has the name already, where it may be taken for the one to create. ENOENT: there is none.
