@@ -233,7 +233,16 @@ export class NfsClient {
   /** MKDIR (RFC 1813 §3.3.9). */
   async makeDirectory(place: Place, changes: Changes, options?: Options): Promise<Node> {
     const args = { where: toWhat(place), attributes: toSattr3(changes) };
-    return await this.#made(place, await this.#call(procedures.MKDIR, args, options), options);
+    let there: Node | undefined;
+    const made = await this.#callOnce(
+      () => this.#call(procedures.MKDIR, args, options),
+      nfsstat3.NFS3ERR_EXIST,
+      async () => {
+        there = await this.lookup(place, options);
+        return there.attributes.type === ftype3.NF3DIR;
+      },
+    );
+    return made === undefined ? there! : await this.#made(place, made, options);
   }
 
   /** SYMLINK (RFC 1813 §3.3.10). */
@@ -370,15 +379,16 @@ export class NfsClient {
 
   /**
    * Makes a call that fails with `status` when it is carried out a second time. Where that may have happened, `isDone` decides
-   * whether the first time did what was wanted.
+   * whether the first time did what was wanted; what it returned is not known then.
    */
-  async #callOnce(call: () => Promise<unknown>, status: nfsstat3, isDone: () => Promise<boolean>): Promise<void> {
+  async #callOnce<T>(call: () => Promise<T>, status: nfsstat3, isDone: () => Promise<boolean>): Promise<T | undefined> {
     const connections = this.#connections();
     try {
-      await call();
+      return await call();
     } catch (error) {
       const isRepeated = error instanceof NfsError && error.status === status && this.#connections() > connections;
       if (!isRepeated || !await isDone().catch(() => false)) throw error;
+      return undefined;
     }
   }
 
