@@ -164,6 +164,7 @@ class Client {
     }
     const messages = measure.completed + theirs.messages;
     const cpuSeconds = (cpu.user + cpu.system) / 1e6 + theirs.cpuMs / 1e3;
+    const gigabytes = messages * spec.sizeBytes / 1e9;
     const messagesPerSecond = messages / elapsedMs * 1000;
     const bytesPerSecond = messagesPerSecond * spec.sizeBytes;
     const directions = spec.bidirectional ? 2 : 1;
@@ -172,13 +173,17 @@ class Client {
       bytesPerSecond,
       peakBytesPerSecond: Math.max(bytesPerSecond, measure.peak * 1000 * spec.sizeBytes * directions),
       messagesPerSecond,
-      cpuSecondsPerGigabyte: cpuSeconds / (messages * spec.sizeBytes / 1e9),
+      cpuSecondsPerGB: cpuSeconds / gigabytes,
+      serverCpuSecondsPerGB: theirs.cpuMs / 1e3 / gigabytes,
     };
     return { messages: measure.completed, elapsedMs, row };
   }
 
   /** The same of a TCP socket, with the congestion control that was asked for, else with the better one. */
-  async #floor(sizeBytes: number, { messages, elapsedMs }: Measured): Promise<Pick<Row, "floor" | "floorCpu">> {
+  async #floor(
+    sizeBytes: number,
+    { messages, elapsedMs }: Measured,
+  ): Promise<Pick<Row, "floor" | "floorCpuSecondsPerGB">> {
     const { operation, bidirectional, events } = this.options;
     const measure = (order: Pick<FloorOrder, "kind"> & Partial<FloorOrder>) =>
       measureFloor(
@@ -194,11 +199,11 @@ class Client {
     const count = Math.max(1, Math.min(messages, Math.ceil(elapsedMs * FLOOR_MESSAGES_PER_MS)));
     const kind = bidirectional ? "duplex" : "stream";
     const gigabytes = count * sizeBytes * (bidirectional ? 2 : 1) / 1e9;
-    let best = { floor: 0, floorCpu: 0 };
+    let best = { floor: 0, floorCpuSecondsPerGB: 0 };
     for (const congestion of await congestionControls(this.options.congestion)) {
       const { gigabytesPerSecond, cpuSeconds } = await measure({ kind, count, congestion });
       const floor = gigabytesPerSecond * 1e9;
-      if (floor > best.floor) best = { floor, floorCpu: cpuSeconds / gigabytes };
+      if (floor > best.floor) best = { floor, floorCpuSecondsPerGB: cpuSeconds / gigabytes };
     }
     return best;
   }
@@ -217,7 +222,7 @@ function combine(rows: readonly Row[]): Row {
     every((row) => row.bandwidth),
     every((row) => row.latency),
     every((row) => row.floor),
-    every((row) => row.floorCpu),
+    every((row) => row.floorCpuSecondsPerGB),
   ];
   return {
     ...rows[0],
@@ -225,7 +230,7 @@ function combine(rows: readonly Row[]): Row {
     bandwidth: bandwidths.length > 0 ? medians(bandwidths) : undefined,
     latency: latencies.length > 0 ? medians(latencies) : undefined,
     floor: floors.length > 0 ? median(floors) : undefined,
-    floorCpu: floorCpus.length > 0 ? median(floorCpus) : undefined,
+    floorCpuSecondsPerGB: floorCpus.length > 0 ? median(floorCpus) : undefined,
   };
 }
 

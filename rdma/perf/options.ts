@@ -66,6 +66,8 @@ export interface PerfOptions {
   events: boolean;
   json: boolean;
   gbits: boolean;
+  /** Processor time in the table, also without the floor. */
+  cpuUtil: boolean;
   floor: boolean;
   /** How often a row is measured; its median counts. */
   rounds: number;
@@ -102,6 +104,7 @@ What the client is told goes for both ends; the server needs to know the operati
   -e, --events             sleep until there is something to do, in place of polling
       --floor              on both ends: take the same measurement of a plain TCP socket in turns, and give the ratio
       --rounds=N           measure every row N times and give the median: 1, or 5 with --floor
+      --cpu_util           show processor time, too: seconds for a GB (10^9 bytes) of payload, both ends; --floor shows it anyway
       --report_gbits       Gb/s in place of MB/s (which are of 2^20 bytes, as perftest has them)
       --perftest           the other end is perftest's own: ib_write_bw -R …; see below
       --json               print one JSON object a row
@@ -109,11 +112,15 @@ What the client is told goes for both ends; the server needs to know the operati
 
 Latency is half of the round trip for Writes and Sends, the whole of it for Reads and atomics.
 Bandwidth counts until the other end has everything, not until the last request is complete here.
+Processor time is that of both processes, client and server, with all their threads, while bandwidth is measured. Ends that
+poll take their cores whole, however little there is to do; the floor's ends sleep in send and recv. So what compares with
+the floor's is ours with --events, whose ends sleep in the core; without it the ratio says what polling costs.
 
 With --perftest either end may be an ib_{write,read,send}_{bw,lat} of perftest 4.5 (its protocol 6.06) over rdma_cm, -R; -F is
 of use where the processor's clock changes. perftest's ends do not tell each other what they measure: sizes (-s, -a),
 iterations (-n; 5000 for write_bw, else 1000; 5 at least) and the depth of receives (-r) are to be the same at both. There is
 one connection in one direction, polled, and bandwidth counts until the last request is complete here, as perftest has it.
+Nor do they tell each other's processor time, so there is none.
 --duration is for what leaves the server idle: write_bw, read_bw, read_lat, atomic_lat. In write_lat perftest's server
 writes first, which iWARP allows after the client's first message alone: with this end as the server, the client's device
 has to ask for peer-to-peer mode, and Linux's siw does not; with this end as the client all is well.
@@ -127,7 +134,7 @@ Examples:
 /** Reads the arguments; the last of several equal options counts. `undefined`: the help is asked for. Throws {@linkcode UsageError}. */
 export function parsePerfArguments(args: readonly string[]): PerfOptions | undefined {
   const parsed = parseArgs(args, {
-    boolean: ["all", "bidirectional", "events", "floor", "perftest", "report_gbits", "json", "help"],
+    boolean: ["all", "bidirectional", "events", "floor", "perftest", "report_gbits", "cpu_util", "json", "help"],
     string: [
       "_",
       ...["port", "listen", "size", "iters", "duration", "tx-depth", "rx-depth", "post_list", "cq-mod", "outs", "qp"],
@@ -175,7 +182,9 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
       throw new UsageError(`--${option} is for bandwidth`);
     }
   };
-  for (const option of ["tx-depth", "post_list", "cq-mod", "qp", "bidirectional"] as const) forBandwidth(option);
+  for (const option of ["tx-depth", "post_list", "cq-mod", "qp", "bidirectional", "cpu_util"] as const) {
+    forBandwidth(option);
+  }
 
   const size = given("size");
   const duration = given("duration");
@@ -234,6 +243,7 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     events: parsed.events,
     json: parsed.json,
     gbits: parsed.report_gbits,
+    cpuUtil: parsed.cpu_util,
     floor: parsed.floor,
     rounds: integer("rounds", "number of rounds", 1, 1000) ?? (parsed.floor ? 5 : 1),
     perftest: parsed.perftest,
@@ -242,7 +252,7 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
 
 /** What perftest's exchange leaves no room for, or has no words for. */
 function checkPerftest(operation: Operation, given: Readonly<Record<string, unknown>>): void {
-  for (const option of ["bidirectional", "events", "floor", "rounds", "qp"]) {
+  for (const option of ["bidirectional", "events", "floor", "rounds", "qp", "cpu_util"]) {
     if (given[option]) throw new UsageError(`--${option} does not go with --perftest`);
   }
   const { verb, name } = operation;

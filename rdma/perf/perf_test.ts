@@ -99,8 +99,23 @@ Deno.test("perf: write_lat beyond the 255 marks of a message, and for a time", a
 
 Deno.test("perf: FPDUs of a length, and a congestion control, of one's choice", async () => {
   const [row] = await measureRows("write_bw", ["--mulpdu", "1448", "--congestion", "system", "-n", "50"]);
-  assertEquals([row.size, row.iterations, (row.cpuSecondsPerGigabyte as number) > 0], [65536, 50, true]);
+  assertEquals([row.size, row.iterations], [65536, 50]);
 });
+
+for (const verb of ["write", "read", "send"]) {
+  Deno.test(`perf: ${verb}_bw with the processor time of both ends`, async () => {
+    for (const options of [[], ["-e"], ["-b"]]) {
+      const [row] = await measureRows(`${verb}_bw`, ["-n", "200", ...options]);
+      const { cpuSecondsPerGB: both, serverCpuSecondsPerGB: server } = row as Record<string, number>;
+      assertEquals(server > 0 && server < both, true, `${server} s of ${both} s are the server's`);
+      assertEquals(["floorCpuSecondsPerGB" in row, "cpuRatio" in row], [false, false]);
+    }
+    const output = await measure(`${verb}_bw`, ["--cpu_util", "-n", "200"]);
+    const [, head, row] = output.split("\n").map((line) => line.trim().split(/ {2,}/));
+    assertEquals(head.slice(4), ["MsgRate[Mpps]", "CPU[s/GB]"]);
+    assertEquals([row.length, Number(row[5]) > 0], [6, true], output);
+  });
+}
 
 Deno.test("perf: beside the floor", async () => {
   const [latency] = await measureRows("send_lat", ["--floor", "--rounds", "3", "-n", "40"], ["--floor"]);
@@ -108,12 +123,25 @@ Deno.test("perf: beside the floor", async () => {
     Math.abs((latency.ratio as number) - (latency.usMedian as number) / (latency.floor as number)) < 1e-9,
     true,
   );
+  assertEquals(["cpuSecondsPerGB" in latency, "floorCpuSecondsPerGB" in latency, "cpuRatio" in latency], [
+    false,
+    false,
+    false,
+  ]);
+  const [{ cpuSecondsPerGB, floorCpuSecondsPerGB, cpuRatio }] = await measureRows(
+    "write_bw",
+    ["--floor", "--rounds", "3", "-n", "40"],
+    ["--floor"],
+  ) as Record<string, number>[];
+  assertEquals([cpuSecondsPerGB > 0, floorCpuSecondsPerGB > 0], [true, true]);
+  assertEquals(cpuRatio, cpuSecondsPerGB / floorCpuSecondsPerGB);
   const output = await measure("write_bw", ["--floor", "--rounds", "1", "-n", "40", "-b", "--report_gbits"], [
     "--floor",
   ]);
   const [, head, row] = output.split("\n").map((line) => line.trim().split(/ {2,}/));
-  assertEquals(head.slice(2), ["BW peak[Gb/sec]", "BW average[Gb/sec]", "MsgRate[Mpps]", "floor[Gb/sec]", "ratio"]);
-  assertEquals([row.length, row.every((cell) => Number(cell) >= 0)], [7, true]);
+  assertEquals(head.slice(2, 5), ["BW peak[Gb/sec]", "BW average[Gb/sec]", "MsgRate[Mpps]"]);
+  assertEquals(head.slice(5), ["CPU[s/GB]", "floor[Gb/sec]", "ratio", "floor CPU[s/GB]", "CPU ratio"]);
+  assertEquals([row.length, row.every((cell) => Number(cell) >= 0)], [10, true], output);
 });
 
 Deno.test("perf: how it must not be called", async () => {
@@ -124,6 +152,8 @@ Deno.test("perf: how it must not be called", async () => {
     [["write_bw", "-s", "many", "host"], 2, /'many' is no size/],
     [["write_lat", "-e", "host"], 2, /a Write wakes nobody/],
     [["send_lat", "-b", "host"], 2, /--bidirectional is for bandwidth/],
+    [["read_lat", "--cpu_util", "host"], 2, /--cpu_util is for bandwidth/],
+    [["read_bw", "--cpu_util", "--perftest", "host"], 2, /--cpu_util does not go with --perftest/],
   ];
   for (const [args, code, message] of calls) {
     const outcome = await weft("perf", ...args);
@@ -133,6 +163,7 @@ Deno.test("perf: how it must not be called", async () => {
   const help = await weft("perf", "--help");
   assertEquals([help.code, help.stderr], [0, ""]);
   assertStringIncludes(help.stdout, "Usage: weft perf OPERATION");
+  assertStringIncludes(help.stdout, "--cpu_util ");
 });
 
 Deno.test("perf: nobody there, no iWARP there, and another iWARP program there", async () => {

@@ -20,15 +20,20 @@ export interface Row {
     bytesPerSecond: number;
     peakBytesPerSecond: number;
     messagesPerSecond: number;
-    /** Processor time of both ends, of use where they do not poll; absent where the other one does not tell. */
-    cpuSecondsPerGigabyte?: number;
+    /**
+     * Processor time of both processes, all their threads, for 10^9 bytes of payload: of both directions, where both send. Absent where the other end
+     * does not tell. Ends that poll take whole cores, however much they move.
+     */
+    cpuSecondsPerGB?: number;
+    /** What the server has of it. */
+    serverCpuSecondsPerGB?: number;
   };
   /** Of latency. */
   latency?: LatencySummary;
   /** What the same measurement of a TCP socket gives: bytes a second, or the median in µs. */
   floor?: number;
-  /** Processor time of both of its ends for a GB. */
-  floorCpu?: number;
+  /** Of bandwidth: the processor time of both of its ends, which sleep while they wait, for 10^9 bytes of payload. */
+  floorCpuSecondsPerGB?: number;
 }
 
 /** What is ours over the floor. */
@@ -36,9 +41,14 @@ function ratioOf({ bandwidth, latency, floor }: Row): number | undefined {
   return floor === undefined ? undefined : (bandwidth?.bytesPerSecond ?? latency?.median ?? 0) / floor;
 }
 
+/** Our processor time over the floor's. */
+function cpuRatioOf({ bandwidth, floorCpuSecondsPerGB: floor }: Row): number | undefined {
+  return floor === undefined ? undefined : (bandwidth?.cpuSecondsPerGB ?? NaN) / floor;
+}
+
 /** A row as one JSON object. */
 export function formatJson(row: Row, { operation, connections, bidirectional, events }: PerfOptions): string {
-  const { bandwidth, latency, floor } = row;
+  const { bandwidth, latency, floor, floorCpuSecondsPerGB } = row;
   return JSON.stringify({
     op: operation.name,
     size: row.sizeBytes,
@@ -57,7 +67,7 @@ export function formatJson(row: Row, { operation, connections, bidirectional, ev
     ...bandwidth && { connections, bidirectional },
     events,
     ...floor !== undefined && { floor, ratio: ratioOf(row) },
-    ...row.floorCpu !== undefined && { floorCpuSecondsPerGigabyte: row.floorCpu },
+    ...floorCpuSecondsPerGB !== undefined && { floorCpuSecondsPerGB, cpuRatio: cpuRatioOf(row) },
   });
 }
 
@@ -80,11 +90,13 @@ export function formatRow(row: Row, options: PerfOptions): string {
   const rate = (bytesPerSecond: number) =>
     (options.gbits ? bytesPerSecond * 8 / 1e9 : bytesPerSecond / MEGABYTE).toFixed(2);
   const micros = (value: number) => value.toFixed(2);
+  const seconds = (value: number | undefined) => value?.toFixed(4) ?? "-";
   const { bandwidth, latency, floor } = row;
   const cells = [String(row.sizeBytes), String(row.iterations)];
   if (bandwidth !== undefined) {
     const { peakBytesPerSecond, bytesPerSecond, messagesPerSecond } = bandwidth;
     cells.push(rate(peakBytesPerSecond), rate(bytesPerSecond), (messagesPerSecond / 1e6).toFixed(6));
+    if (showsCpu(options)) cells.push(seconds(bandwidth.cpuSecondsPerGB));
   }
   if (latency !== undefined) {
     const { min, max, median, mean, deviation, p99, p999 } = latency;
@@ -92,17 +104,26 @@ export function formatRow(row: Row, options: PerfOptions): string {
   }
   if (floor !== undefined) {
     cells.push((bandwidth === undefined ? micros : rate)(floor), ratioOf(row)!.toFixed(2));
+    if (showsCpu(options)) cells.push(seconds(row.floorCpuSecondsPerGB), cpuRatioOf(row)?.toFixed(2) ?? "-");
   }
   return line(cells, headings(options));
 }
 
-function headings({ operation, gbits, floor }: PerfOptions): string[] {
+/** Whether the table has columns of processor time. */
+function showsCpu({ operation, cpuUtil, floor }: PerfOptions): boolean {
+  return operation.measure === "bandwidth" && (cpuUtil || floor);
+}
+
+function headings(options: PerfOptions): string[] {
+  const { operation, gbits, floor } = options;
   const isBandwidth = operation.measure === "bandwidth";
   const unit = !isBandwidth ? "usec" : gbits ? "Gb/sec" : "MB/sec";
+  const hasCpu = showsCpu(options);
   const figures = isBandwidth
-    ? [`BW peak[${unit}]`, `BW average[${unit}]`, "MsgRate[Mpps]"]
+    ? [`BW peak[${unit}]`, `BW average[${unit}]`, "MsgRate[Mpps]", ...(hasCpu ? ["CPU[s/GB]"] : [])]
     : ["t_min", "t_max", "t_typical", "t_avg", "t_stdev", "99%", "99.9%"].map((name) => `${name}[${unit}]`);
-  return ["#bytes", "#iterations", ...figures, ...(floor ? [`floor[${unit}]`, "ratio"] : [])];
+  const floors = [`floor[${unit}]`, "ratio", ...(hasCpu ? ["floor CPU[s/GB]", "CPU ratio"] : [])];
+  return ["#bytes", "#iterations", ...figures, ...(floor ? floors : [])];
 }
 
 function line(cells: readonly string[], names: readonly string[]): string {
