@@ -86,6 +86,7 @@ function verbsRows(rounds: readonly Round[]): Row[] {
   const copied = Math.max(...measured.map(({ bytesCopied }) => bytesCopied));
   const busy = medians(rounds.flatMap((round) => round.busy ?? []));
   const streams = { name: "1 MiB TCP stream", value: floor.stream1MiB };
+  const cpu = { name: streams.name, value: floor.stream1MiBCpu };
   const blocking = { name: "blocking TCP", value: floor.blockingRoundTrip };
   const polling = { name: "polling TCP", value: floor.pollingRoundTrip };
   return [
@@ -93,6 +94,22 @@ function verbsRows(rounds: readonly Round[]): Row[] {
     { name: "RDMA Write 1 MiB, CRC", unit: "GB/s", ours: verbs.writeCrc, against: streams, target: { atLeast: 0.6 } },
     { name: "RDMA Read 1 MiB", unit: "GB/s", ours: verbs.read, against: streams, target: { atLeast: 0.7 } },
     { name: "RDMA Read 1 MiB, CRC", unit: "GB/s", ours: verbs.readCrc, against: streams, target: { atLeast: 0.6 } },
+    { name: "RDMA Write 1 MiB: processor time, polling", unit: "s/GB", ours: verbs.writeCpu, against: cpu },
+    { name: "RDMA Read 1 MiB: processor time, polling", unit: "s/GB", ours: verbs.readCpu, against: cpu },
+    {
+      name: "RDMA Write 1 MiB: processor time, blocking",
+      unit: "s/GB",
+      ours: verbs.writeBlockingCpu,
+      against: cpu,
+      target: { atMost: 1.1 },
+    },
+    {
+      name: "RDMA Read 1 MiB: processor time, blocking",
+      unit: "s/GB",
+      ours: verbs.readBlockingCpu,
+      against: cpu,
+      target: { atMost: 1.1 },
+    },
     {
       name: "RDMA Write 64 KiB in FPDUs of 1448 bytes",
       unit: "GB/s",

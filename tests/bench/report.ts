@@ -64,5 +64,6 @@ export function formatTable(rows: readonly Row[]): string {
 
 function formatFigure(value: number, unit: Row["unit"]): string {
   if (Number.isNaN(value)) return "-";
-  return unit === "bytes" ? `${value} bytes` : `${value.toFixed(value < 10 ? 2 : 1)} ${unit}`;
+  if (unit === "bytes") return `${value} bytes`;
+  return `${value.toFixed(unit === "s/GB" ? 3 : value < 10 ? 2 : 1)} ${unit}`;
 }

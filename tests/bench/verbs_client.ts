@@ -3,10 +3,12 @@
  *
  * @module
  */
+import process from "node:process";
 import { Device, type QueuePair } from "../../rdma/mod.ts";
 import { Pinger } from "./pings.ts";
 import {
   ASK_COUNTERS,
+  ASK_CPU,
   BLOCKING,
   EVENT_DRIVEN,
   IDLE_GAP_MS,
@@ -23,6 +25,12 @@ export interface VerbsFigures {
   /** RDMA Read of 1 MiB, GB/s. */
   read: number;
   readCrc: number;
+  /** Processor time of both processes for the Writes and the Reads of 1 MiB, s/GB. */
+  writeCpu: number;
+  readCpu: number;
+  /** The same where both sleep in the core, as a blocking program does. */
+  writeBlockingCpu: number;
+  readBlockingCpu: number;
   /** RDMA Write of 64 KiB, GB/s. */
   write64KiB: number;
   /** The same in FPDUs of 1448 bytes. */
@@ -105,12 +113,17 @@ async function pingIdle(pinger: Pinger, count: number): Promise<number[]> {
   return micros.sort((a, b) => a - b);
 }
 
-/** GB/s of Writes or Reads, the last one known to have arrived. */
-async function rate(
+/** GB/s of Writes or Reads, the last one known to have arrived, and the processor time of both processes for them, s/GB. */
+async function transfer(
   opcode: "write" | "read",
-  { crc = false, bytes = TRANSFER_BYTES, mulpdu }: { crc?: boolean; bytes?: number; mulpdu?: number } = {},
-): Promise<number> {
-  const { queuePair, pinger } = await connect(Purpose.Transfers, { crc, mulpdu });
+  { crc = false, bytes = TRANSFER_BYTES, mulpdu, path }: {
+    crc?: boolean;
+    bytes?: number;
+    mulpdu?: number;
+    path?: Path;
+  } = {},
+): Promise<{ rate: number; cpu: number }> {
+  const { queuePair, pinger } = await connect(Purpose.Transfers, { crc, mulpdu, path });
   if (queuePair.crc !== crc) throw new Error(`asked for CRC ${crc}, got ${queuePair.crc}`);
   const view = new DataView(queuePair.privateData.buffer, queuePair.privateData.byteOffset);
   const remote = { stag: view.getUint32(0), address: view.getBigUint64(8) };
@@ -131,15 +144,20 @@ async function rate(
       };
       while (posted < Math.min(DEPTH, count)) post();
     });
-  const flush = () => new Promise<void>((resolve) => pinger.ping(() => resolve()));
+  /** Once the peer has everything: the seconds that both processes have had of processors so far. */
+  const cpuSoFar = async () => {
+    const theirs = (await pinger.ask(ASK_CPU)).getFloat64(0);
+    const { user, system } = process.cpuUsage();
+    return (user + system + theirs) / 1e6;
+  };
   await run(WARM_UP_BYTES / bytes);
-  await flush();
+  const cpuBefore = await cpuSoFar();
   const started = performance.now();
   await run(TOTAL_BYTES / bytes);
-  await flush();
+  const cpu = await cpuSoFar() - cpuBefore;
   const seconds = (performance.now() - started) / 1000;
   await queuePair.close();
-  return TOTAL_BYTES / 1e9 / seconds;
+  return { rate: TOTAL_BYTES / 1e9 / seconds, cpu: cpu / (TOTAL_BYTES / 1e9) };
 }
 
 /** The median round trip between devices that never poll, µs. */
@@ -154,18 +172,20 @@ async function asleep(path: Path): Promise<number> {
 const figures: Partial<VerbsFigures> = {};
 const peer = await connect(Purpose.Pings);
 const before = await peerCounters(peer.pinger);
-figures.write = await rate("write");
-figures.writeCrc = await rate("write", { crc: true });
-figures.read = await rate("read");
-figures.readCrc = await rate("read", { crc: true });
+({ rate: figures.write, cpu: figures.writeCpu } = await transfer("write"));
+({ rate: figures.writeCrc } = await transfer("write", { crc: true }));
+({ rate: figures.read, cpu: figures.readCpu } = await transfer("read"));
+({ rate: figures.readCrc } = await transfer("read", { crc: true }));
 const after = await peerCounters(peer.pinger);
 const own = polling.device.counters();
 figures.bytesCopied = after.bytesStagedLarge - before.bytesStagedLarge + own.bytesStagedLarge;
 figures.bytesPlaced = after.bytesPlaced - before.bytesPlaced + own.bytesPlaced;
 const short = { bytes: 64 * 1024, mulpdu: SHORT_MULPDU };
-figures.write64KiB = await rate("write", { bytes: short.bytes });
-figures.write64KiBShort = await rate("write", short);
-figures.write64KiBShortCrc = await rate("write", { ...short, crc: true });
+({ rate: figures.write64KiB } = await transfer("write", { bytes: short.bytes }));
+({ rate: figures.write64KiBShort } = await transfer("write", short));
+({ rate: figures.write64KiBShortCrc } = await transfer("write", { ...short, crc: true }));
+({ cpu: figures.writeBlockingCpu } = await transfer("write", { path: blocking }));
+({ cpu: figures.readBlockingCpu } = await transfer("read", { path: blocking }));
 await peer.pinger.pingInTurn(2000);
 const hot = await peer.pinger.pingInTurn(HOT_PINGS);
 figures.hotRoundTrip = hot[hot.length >> 1];

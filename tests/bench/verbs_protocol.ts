@@ -8,6 +8,8 @@
 export const TRANSFER_BYTES = 1024 * 1024;
 /** Asks for the peer's counters: `bytesPlaced` and `bytesStagedLarge` as f64. */
 export const ASK_COUNTERS = 1;
+/** Asks for the processor time that the peer has used so far, µs as f64. */
+export const ASK_CPU = 2;
 /** First byte of the private data: a connection for pings alone, or one with a region of TRANSFER_BYTES. */
 export const Purpose = { Pings: 0, Transfers: 1 } as const;
 /** Round trips with a pause before each: long enough for both ends, and the cores, to be asleep. */

@@ -3,9 +3,10 @@
  *
  * @module
  */
+import process from "node:process";
 import { Access, type ConnectionRequest, Device } from "../../rdma/mod.ts";
 import { echo } from "./pings.ts";
-import { BLOCKING, EVENT_DRIVEN, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
+import { ASK_CPU, BLOCKING, EVENT_DRIVEN, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
 
 const device = Device.open();
 /** Two that never poll on their own. */
@@ -25,7 +26,11 @@ async function accept(device: Device, request: ConnectionRequest): Promise<void>
     view.setUint32(0, region.stag);
     view.setBigUint64(8, region.address);
   }
-  const tellCounters = (_question: number, answer: DataView) => {
+  const tell = (question: number, answer: DataView) => {
+    if (question === ASK_CPU) {
+      const { user, system } = process.cpuUsage();
+      return answer.setFloat64(0, user + system);
+    }
     const { bytesPlaced, bytesStagedLarge } = device.counters();
     answer.setFloat64(0, bytesPlaced);
     answer.setFloat64(8, bytesStagedLarge);
@@ -33,7 +38,7 @@ async function accept(device: Device, request: ConnectionRequest): Promise<void>
   const queuePair = await request.accept({
     pd,
     privateData,
-    onReady: (queuePair) => echo(queuePair, pd, tellCounters),
+    onReady: (queuePair) => echo(queuePair, pd, tell),
   });
   await queuePair.closed;
   pd[Symbol.dispose]();
