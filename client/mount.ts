@@ -7,7 +7,7 @@ import { encodeAuthSys } from "../rpc/auth/auth_sys.ts";
 import { RpcError } from "../rpc/errors.ts";
 import type { ClientTransport } from "../rpc/transport.ts";
 import type { OpaqueAuth } from "../rpc/wire/rpc_message.ts";
-import { ftype3, NfsError, nfsstat3 } from "../storage/nfs/mod.ts";
+import { ftype3, NfsError, nfsstat3, TRANSFER_BYTES_MAX } from "../storage/nfs/mod.ts";
 import { Connector } from "./connect.ts";
 import { asFileErrors } from "./errors.ts";
 import { NfsFileSystem } from "./file_system.ts";
@@ -20,8 +20,7 @@ import { ReconnectingTransport } from "./nfs/reconnecting_transport.ts";
 import { Session } from "./session.ts";
 import { formatNfsUrl, type NfsUrl, parseNfsUrl, type Proto } from "./url.ts";
 
-/** The most bytes of one READ or WRITE that are asked for, whatever the server offers; and the fewest that make sense. */
-const TRANSFER_BYTES_MAX = 1 << 20;
+/** The fewest bytes of one READ or WRITE that make sense. */
 const TRANSFER_BYTES_MIN = 512;
 /** A server gets this long to say goodbye. */
 const UNMOUNT_MS = 1000;

@@ -25,7 +25,7 @@ const BLOCKS = 32;
 /** Blocks where no server is at either end. */
 const LOCAL_BLOCK_BYTES = 1024 * 1024;
 /** What may be missing in the middle of a file on a server when its copy was cut short: blocks in flight, and what was not committed. */
-const DOUBTFUL_BYTES = 144 * 1024 * 1024;
+const DOUBTFUL_BYTES = 160 * 1024 * 1024;
 
 /** How to copy. */
 export interface CopyOptions {
