@@ -5,11 +5,24 @@
  */
 import type { WorkCompletion } from "./connection.ts";
 import type { Device } from "./device.ts";
-import { RdmaError } from "./errors.ts";
+import { check, RdmaError } from "./errors.ts";
 import type { QueuePair, WorkRequest } from "./queue_pair.ts";
 
 /** Completions that a queue holds unless told otherwise. */
 const DEPTH = 4096;
+
+/** Completions that moderation may have wait: as many as wake in any case. */
+const MODERATION_COUNT_MAX = 2048;
+/** The longest that it may have them wait, milliseconds. */
+const MODERATION_PERIOD_MAX_MS = 60_000;
+
+/** When a sleeping JavaScript is woken for completions of a queue. */
+export interface Moderation {
+  /** For so many, up to 2048; 0 or 1: for each. */
+  count: number;
+  /** Or when the first of fewer has waited for so long, milliseconds up to 60,000. */
+  periodMs: number;
+}
 
 /** Choices for a completion queue. */
 export interface CompletionQueueOptions {
@@ -20,6 +33,8 @@ export interface CompletionQueueOptions {
    * §5.3). The others are there at the next wake-up, `poll`, or when many have come.
    */
   solicitedOnly?: boolean;
+  /** As {@linkcode CompletionQueue.moderate} takes it. */
+  moderation?: Moderation;
 }
 
 /** A completion, and whose it is. */
@@ -38,17 +53,45 @@ export class CompletionQueue {
   readonly depth: number;
   /** Whether only solicited receives wake JavaScript. */
   readonly solicitedOnly: boolean;
-  readonly #device: Device;
+  /** The device that it belongs to. */
+  readonly device: Device;
+  readonly #number: number;
+  #moderation: Moderation = { count: 0, periodMs: 0 };
   #entries: QueuedCompletion[] = [];
   #overflowed = false;
   #waiters: (() => void)[] = [];
 
   /** Use {@linkcode Device.createCompletionQueue}. */
-  constructor(device: Device, { depth = DEPTH, solicitedOnly = false }: CompletionQueueOptions) {
+  constructor(device: Device, number: number, options: CompletionQueueOptions) {
+    const { depth = DEPTH, solicitedOnly = false, moderation } = options;
     if (!Number.isSafeInteger(depth) || depth < 1) throw new RangeError("the depth must be a positive integer");
-    this.#device = device;
+    this.device = device;
+    this.#number = number;
     this.depth = depth;
     this.solicitedOnly = solicitedOnly;
+    if (moderation !== undefined) this.moderate(moderation);
+  }
+
+  /**
+   * Has a sleeping JavaScript woken for several completions of this queue at once, or for fewer after a time; `undefined`: for each, as at first. It is for completions of
+   * queue pairs that were made with this queue, with a callback, too. What fails or ends wakes at once, as completions of other queues and events do, and whatever
+   * wakes brings all that there are. What is awake sees them at once.
+   */
+  moderate(moderation: Moderation | undefined): void {
+    const { count, periodMs } = moderation ?? { count: 0, periodMs: 0 };
+    const isPossible = Number.isInteger(count) && count >= 0 && count <= MODERATION_COUNT_MAX &&
+      periodMs >= 0 && periodMs <= MODERATION_PERIOD_MAX_MS;
+    if (!isPossible) throw new RangeError("moderation: a count up to 2048, and a period up to 60,000 ms");
+    const { native, handle } = this.device.usable();
+    this.#moderation = { count, periodMs };
+    check(native.weft_moderate(handle, ...this.terms));
+    this.device.kick(); // what has been waiting by other terms waits no longer
+  }
+
+  /** Its number and moderation, as the engine takes them. For the device. */
+  get terms(): [number: number, count: number, periodUs: number] {
+    const { count, periodMs } = this.#moderation;
+    return [this.#number, count, Math.ceil(periodMs * 1000)];
   }
 
   /** Adds a completion. For queue pairs. */
@@ -56,7 +99,7 @@ export class CompletionQueue {
     if (this.#entries.length < this.depth) this.#entries.push(completion);
     else if (!this.#overflowed) {
       this.#overflowed = true;
-      this.#device.tell({ type: "completionQueueError", completionQueue: this });
+      this.device.tell({ type: "completionQueueError", completionQueue: this });
     }
     for (const wake of this.#waiters.splice(0)) wake();
   }
@@ -67,7 +110,7 @@ export class CompletionQueue {
    * @throws {RdmaError} `Exhausted` where completions were lost because the queue was full; the queue is of no use after that
    */
   poll(max = this.depth): QueuedCompletion[] {
-    if (this.#entries.length === 0 && this.#device.open) this.#device.progress();
+    if (this.#entries.length === 0 && this.device.open) this.device.progress();
     if (this.#overflowed) {
       throw new RdmaError("Exhausted", { message: `the completion queue of ${this.depth} overflowed` });
     }
@@ -84,7 +127,7 @@ export class CompletionQueue {
     const { signal } = options;
     signal?.throwIfAborted();
     if (this.#entries.length > 0 || this.#overflowed) return;
-    this.#device.kick();
+    this.device.kick();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const abort = () => reject(signal!.reason);
     signal?.addEventListener("abort", abort, { once: true });

@@ -38,22 +38,12 @@ const MULPDU_MAX = 65_535;
 /** What the engine counts. Each number only grows, but for `regions` and `liveConnections`: how many there are now, in whatever state. */
 export type DeviceCounters = Record<typeof COUNTERS[number], number>;
 
-/** When a sleeping JavaScript is woken for completions and events. */
-export interface Moderation {
-  /** For so many, */
-  count: number;
-  /** or when the first of fewer has waited for so long, milliseconds. */
-  periodMs: number;
-}
-
 /** How a device is opened. */
 export interface DeviceOptions {
   /** The native library; the default is what `WEFT_LIBRARY` names, else what was built. */
   libraryPath?: string;
   /** How it waits for completions. */
   polling?: PollingOptions;
-  /** As {@linkcode Device.moderate} takes it. */
-  moderation?: Moderation;
 }
 
 /** Where to connect to. */
@@ -109,6 +99,7 @@ export class Device implements AsyncDisposable {
   #inBatch = false;
   readonly #domains = new Set<ProtectionDomain>();
   #domainCount = 0;
+  #queueCount = 0;
   #open = true;
 
   private constructor(native: Native, polling: PollingOptions | undefined) {
@@ -129,20 +120,7 @@ export class Device implements AsyncDisposable {
 
   /** Opens a device. The native library is loaded at the first one. */
   static open(options: DeviceOptions = {}): Device {
-    const device = new Device(openLibrary(options.libraryPath), options.polling);
-    if (options.moderation !== undefined) device.moderate(options.moderation);
-    return device;
-  }
-
-  /**
-   * Has a sleeping JavaScript woken for several completions and events at once, or for fewer after a time; `undefined`: for each, as at first. What is awake sees them at
-   * once. It is for everything on the device, connection requests and errors included.
-   */
-  moderate(moderation: Moderation | undefined): void {
-    const { count, periodMs } = moderation ?? { count: 0, periodMs: 0 };
-    const isPossible = Number.isInteger(count) && count >= 0 && count <= 2048 && periodMs >= 0 && periodMs <= 60_000;
-    if (!isPossible) throw new RangeError("moderation: a count up to 2048, and a period up to 60,000 ms");
-    check(this.usable().native.weft_moderate(this.handle, count, Math.ceil(periodMs * 1000)));
+    return new Device(openLibrary(options.libraryPath), options.polling);
   }
 
   /** What happens from now on beside completions, to be iterated over. Several streams have the same events each. */
@@ -181,7 +159,7 @@ export class Device implements AsyncDisposable {
 
   /** A completion queue, for work whose completions are polled instead of called back. */
   createCompletionQueue(options: CompletionQueueOptions = {}): CompletionQueue {
-    return new CompletionQueue(this.usable(), options);
+    return new CompletionQueue(this.usable(), ++this.#queueCount, options);
   }
 
   /** A queue of receives that several queue pairs use. */
@@ -261,6 +239,12 @@ export class Device implements AsyncDisposable {
     words[11] = CONGESTIONS.indexOf(congestion);
     words[12] = checkTimeout(options.connectTimeoutMs);
     words[13] = checkTimeout(options.replyTimeoutMs);
+    const queues = [options.sendQueue, (receives ?? options).receiveQueue];
+    queues.forEach((queue, i) => {
+      if (queue === undefined) return;
+      if (queue.device !== this) throw new TypeError("the completion queue belongs to another device");
+      words.set(queue.terms, 14 + 3 * i);
+    });
     return words;
   }
 

@@ -1,6 +1,6 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { connectPair, fill, same, whole, writePlaced } from "./_testing/pair.ts";
-import { Access } from "./mod.ts";
+import { Access, Device, RdmaError } from "./mod.ts";
 
 const GIB = 2 ** 30;
 
@@ -81,20 +81,74 @@ Deno.test("memory at scale: a list of 1,024 elements is gathered and scattered",
   }
 });
 
+/** The entry of a mapping of this process's, as the kernel tells of it. */
+async function mapping(address: number): Promise<string | undefined> {
+  const maps = await Deno.readTextFile("/proc/self/smaps");
+  const at = maps.search(new RegExp(`^${address.toString(16)}-`, "m"));
+  return at < 0 ? undefined : maps.slice(at).match(/^[^]*?^VmFlags: .*$/m)![0];
+}
+
 Deno.test("memory at scale: huge pages are there where they were asked for, if the system has any", async () => {
   const setting = await Deno.readTextFile("/sys/kernel/mm/transparent_hugepage/enabled").catch(() => "[never]");
   await using pair = await connectPair();
   const { client, server } = pair;
   const huge = server.pd.allocate(64 << 20, Access.RemoteWrite, { hugePages: true });
   huge.bytes.fill(1);
-  const start = huge.addressNumber.toString(16);
-  const maps = await Deno.readTextFile("/proc/self/smaps");
-  const entry = maps.slice(maps.search(new RegExp(`^${start}-`, "m"))).split(/^VmFlags: /m, 2);
-  assert(entry[1].split("\n")[0].split(" ").includes("hg"), "the kernel knows of the wish");
-  const taken = Number(entry[0].match(/^AnonHugePages:\s+(\d+) kB/m)![1]);
+  const entry = (await mapping(huge.addressNumber))!;
+  assert(/^VmFlags: .*\bhg\b/m.test(entry), "the kernel knows of the wish");
+  const taken = Number(entry.match(/^AnonHugePages:\s+(\d+) kB/m)![1]);
   if (setting.includes("[never]")) {
     console.warn("no transparent huge pages on this system: what there is of them is not tested");
   } else assert(taken >= 2048, `${taken} KiB of huge pages, where the setting is ${setting}`);
   await writePlaced(client.qp, client.pd.allocate(4096), huge);
   assertEquals(huge.bytes[0], 0);
+});
+
+const RESERVED = "/proc/sys/vm/nr_hugepages";
+
+/** Huge pages that are reserved and free, and the size of one in KiB; none where the kernel has no such thing. */
+async function reservedPages(): Promise<{ free: number; pageKib: number }> {
+  const text = await Deno.readTextFile("/proc/meminfo");
+  const value = (name: string) => Number(text.match(new RegExp(`^${name}:\\s+(\\d+)`, "m"))?.[1] ?? 0);
+  return { free: value("HugePages_Free") - value("HugePages_Rsvd"), pageKib: value("Hugepagesize") };
+}
+
+Deno.test("memory at scale: too few reserved huge pages are an error, and not replaced by others", async () => {
+  await using device = Device.open();
+  using pd = device.allocateProtectionDomain();
+  const error = assertThrows(() => pd.allocate(2 ** 46, Access.LocalOnly, { hugePages: "reserved" }), RdmaError);
+  assertEquals(error.code, "Exhausted");
+  assertStringIncludes(error.message, "too few huge pages are reserved (/proc/sys/vm/nr_hugepages)");
+  assertEquals(device.counters().regions, 0);
+});
+
+Deno.test("memory at scale: reserved huge pages are behind a region that asks for them", async () => {
+  const before = await Deno.readTextFile(RESERVED).catch(() => "0");
+  try {
+    // for the superuser only; elsewhere there may be some all the same
+    await Deno.writeTextFile(RESERVED, String(Number(before) + 3)).catch(() => {});
+    const { free, pageKib } = await reservedPages();
+    if (free < 3) {
+      console.warn(`reserved huge pages: not tested, for ${free} are free and ${RESERVED} could not be raised by 3`);
+      return;
+    }
+    await using pair = await connectPair();
+    const { client, server } = pair;
+    const byteLength = pageKib * 1024 * 2 + 5000;
+    const huge = server.pd.allocate(byteLength, Access.RemoteWrite, { hugePages: "reserved" });
+    const entry = (await mapping(huge.addressNumber))!;
+    const kib = (name: string) => Number(entry.match(new RegExp(`^${name}:\\s+(\\d+) kB`, "m"))![1]);
+    assertEquals([kib("KernelPageSize"), kib("Size")], [pageKib, pageKib * 3]);
+    assertEquals([huge.byteLength, huge.bytes.byteLength], [byteLength, byteLength]);
+    assertEquals((await reservedPages()).free, free - 3);
+    const source = client.pd.allocate(byteLength);
+    fill(source.bytes, 8);
+    await writePlaced(client.qp, source, huge);
+    assert(same(huge.bytes, source.bytes));
+    const address = huge.addressNumber;
+    huge.deregister();
+    assertEquals([await mapping(address), (await reservedPages()).free], [undefined, free]);
+  } finally {
+    await Deno.writeTextFile(RESERVED, before.trim()).catch(() => {});
+  }
 });

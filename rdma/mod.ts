@@ -19,7 +19,7 @@
  */
 export { CONNECTION_COUNTERS, COUNTERS } from "./_ffi/layout.ts";
 export { Device } from "./device.ts";
-export type { ConnectOptions, DeviceCounters, DeviceOptions, Moderation } from "./device.ts";
+export type { ConnectOptions, DeviceCounters, DeviceOptions } from "./device.ts";
 export { AsyncEvents } from "./async_events.ts";
 export type { AsyncEvent, AsyncEventType } from "./async_events.ts";
 export { ConnectionRequest, Listener } from "./listener.ts";
@@ -56,7 +56,7 @@ export type {
 export { Stream } from "./stream.ts";
 export type { PollingOptions } from "./pump.ts";
 export { CompletionQueue } from "./completion_queue.ts";
-export type { CompletionQueueOptions, QueuedCompletion } from "./completion_queue.ts";
+export type { CompletionQueueOptions, Moderation, QueuedCompletion } from "./completion_queue.ts";
 export { SharedReceiveQueue } from "./shared_receive_queue.ts";
 export type { Received, SharedReceiveQueueOptions } from "./shared_receive_queue.ts";
 export { describeTerminate, RDMA_ERROR_CODES, RdmaError } from "./errors.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "./device.ts";
-import { check } from "./errors.ts";
+import { check, codeOf, RdmaError } from "./errors.ts";
 import { MemoryFlag } from "./_ffi/layout.ts";
 import {
   Access,
@@ -17,8 +17,11 @@ import {
 
 /** Choices for memory of the engine's. */
 export interface AllocationOptions extends AddressingOptions {
-  /** Ask for huge pages, as far as the system has them; pays for large regions. */
-  hugePages?: boolean;
+  /**
+   * Huge pages, which pay for large regions. `true`: transparent ones, as far as the system gives them. "reserved": those that it keeps for programs that ask for them
+   * (`MAP_HUGETLB`, `/proc/sys/vm/nr_hugepages`), and no others; they are taken at once, in whole pages of the default size.
+   */
+  hugePages?: boolean | "reserved";
 }
 
 /** Ties regions and queue pairs together: an STag is only good on a connection of its own domain (RFC 5042 §6.2). */
@@ -39,13 +42,20 @@ export class ProtectionDomain implements Disposable {
    * Allocates page-aligned, zeroed memory in the engine and registers it. It belongs to the region and lives until
    * {@linkcode MemoryRegion.deregister}.
    *
-   * @throws {RdmaError} `Exhausted` where there is no memory
+   * @throws {RdmaError} `Exhausted` where there is no memory, or there are too few reserved huge pages
    */
   allocate(lengthBytes: number, access: number = Access.LocalOnly, options: AllocationOptions = {}): MemoryRegion {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes <= 0) throw new RangeError("the length must be positive");
     const { native, handle, out } = this.device.usable();
-    const word = accessWord(access, options) | (options.hugePages ? MemoryFlag.HugePages : 0);
-    check(native.weft_memory_allocate(handle, this.id, lengthBytes, word, out));
+    const isReserved = options.hugePages === "reserved";
+    const pages = isReserved ? MemoryFlag.Reserved : options.hugePages ? MemoryFlag.HugePages : 0;
+    const status = native.weft_memory_allocate(handle, this.id, lengthBytes, accessWord(access, options) | pages, out);
+    if (isReserved && codeOf(status) === "Exhausted") {
+      throw new RdmaError("Exhausted", {
+        message: `too few huge pages are reserved (/proc/sys/vm/nr_hugepages) for ${lengthBytes} bytes`,
+      });
+    }
+    check(status);
     const [stag, address, to] = out;
     const pointer = Deno.UnsafePointer.create(BigInt(address))!;
     const bytes = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(pointer, lengthBytes));

@@ -62,9 +62,10 @@ export const INLINE_MAX = 256;
 
 /**
  * Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision, handle of a shared receive queue low and high, flags, MULPDU, congestion control, time to
- * connect and for the MPA reply in milliseconds.
+ * connect and for the MPA reply in milliseconds; for the send queue and for receives the number of the completion queue and its moderation, count and period in
+ * microseconds.
  */
-export const SETTINGS_WORDS = 14;
+export const SETTINGS_WORDS = 20;
 /** Words of a listener's limits: time for requests, peers at start-up at once, refused accesses to memory, time for which those count; times in milliseconds. */
 export const LIMITS_WORDS = 4;
 /** Flags of connection settings. */
@@ -80,6 +81,7 @@ export const MemoryFlag = {
   ZeroBased: 1 << 10,
   HugePages: 1 << 11,
   Volatile: 1 << 12,
+  Reserved: 1 << 13,
 } as const;
 /** Bytes of connection facts: 8 words, two addresses as text of 64 bytes, private data of 512, the name of a congestion control of 16. */
 export const FACTS_BYTES = 32 + 64 + 64 + 512 + 16;

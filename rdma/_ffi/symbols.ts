@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 9;
+export const ABI_VERSION = 10;
 
 /** Symbols of the engine. */
 export const symbols = {
@@ -24,7 +24,10 @@ export const symbols = {
     parameters: ["f64", /* connection */ "buffer", /* out f64[] */ "u32" /* count */],
     result: "i32",
   },
-  weft_moderate: { parameters: ["f64", /* device */ "u32", /* entries */ "u32" /* period, µs */], result: "i32" },
+  weft_moderate: {
+    parameters: ["f64", /* device */ "u32", /* queue */ "u32", /* completions */ "u32" /* period, µs */],
+    result: "i32",
+  },
   weft_memory_allocate: {
     parameters: ["f64", /* device */ "u32", /* pd */ "f64", /* bytes */ "u32", /* access */ "buffer" /* out f64[3] */],
     result: "i32",

@@ -23,7 +23,7 @@ use crate::status::Status;
 use crate::work::decode::decode;
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -35,7 +35,7 @@ pub const SGES_MAX: usize = 1024;
 /// The longest message (RFC 5041 §5.1: message offsets have 32 bits).
 pub const MESSAGE_BYTES_MAX: u64 = u32::MAX as u64;
 /// Words of connection settings.
-pub const SETTINGS_WORDS: usize = 14;
+pub const SETTINGS_WORDS: usize = 20;
 /// Words of a listener's limits.
 pub const LIMITS_WORDS: usize = 4;
 /// Bytes that `weft_facts` writes.
@@ -213,11 +213,12 @@ pub unsafe extern "C" fn weft_connection_counters(handle: f64, out: *mut f64, co
     })
 }
 
-/// Has a sleeping JavaScript woken only for `count` entries, or for fewer when the first of them has waited for `period_us`; `count` 0 or 1: for each.
+/// Has a sleeping JavaScript woken only for `count` completions of a queue, by its number in the settings of its connections, or for fewer when the first of them has
+/// waited for `period_us`; `count` 0 or 1: for each. A queue that no connection uses has nothing to change.
 #[no_mangle]
-pub extern "C" fn weft_moderate(handle: f64, count: u32, period_us: u32) -> i32 {
+pub extern "C" fn weft_moderate(handle: f64, queue: u32, count: u32, period_us: u32) -> i32 {
     boundary!({
-        device(handle)?.moderate(count, Duration::from_micros(u64::from(period_us)));
+        device(handle)?.moderations.set(queue, count, period_us);
         Ok(0)
     })
 }
@@ -227,7 +228,8 @@ fn named(region: &Region) -> [f64; 3] {
     [f64::from(region.stag), region.address as f64, region.base as f64]
 }
 
-/// Allocates and registers zeroed memory. `access` may have `ZERO_BASED`, `VOLATILE` and `HUGE_PAGES` beside its flags. `out`: STag, address, tagged offset.
+/// Allocates and registers zeroed memory. `access` may have `ZERO_BASED`, `VOLATILE` and `HUGE_PAGES` beside its flags, or `RESERVED` for
+/// huge pages alone. `out`: STag, address, tagged offset.
 ///
 /// # Safety
 /// `out` has room for 3 values.
@@ -382,13 +384,17 @@ pub extern "C" fn weft_listener_close(handle: f64) -> i32 {
 /// # Safety
 /// `options` has [`SETTINGS_WORDS`] words: stream, crc (0 off, 1 on, 2 with other hosts), protection domain, IRD, ORD, peer-to-peer (0 no, 1 yes, and which
 /// ready-to-receive message there may be: 2 any, 3 Send, 4 Write, 5 Read), revision (0: 2, or 1 where the peer speaks no other), handle of a shared receive queue (or 0) low
-/// and high, flags (1: only solicited Sends wake, 2: markers are asked for), MULPDU, congestion control, time to connect and for the MPA reply in milliseconds; 0 stands for what is usual.
-unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, Status> {
+/// and high, flags (1: only solicited Sends wake, 2: markers are asked for), MULPDU, congestion control, time to connect and for the MPA reply in milliseconds; 0 stands for what is usual;
+/// and for the send queue and for receives the number of the completion queue (0: none) and its moderation, count and period in microseconds.
+unsafe fn options(device: &Device, options: *const u32, private_data: &[u8]) -> Result<Options, Status> {
     // SAFETY: by this function's contract.
     let words = unsafe { input(options, SETTINGS_WORDS) }?;
-    let [stream, crc, pd, ird, ord, peer_to_peer, revision, shared_low, shared_high, flags, mulpdu, congestion, connect_ms, reply_ms] =
+    let [stream, crc, pd, ird, ord, peer_to_peer, revision, shared_low, shared_high, flags, mulpdu, congestion, connect_ms, reply_ms, queues @ ..] =
         words
     else {
+        return Err(Status::Invalid);
+    };
+    let &[send_queue, send_count, send_period, receive_queue, receive_count, receive_period] = queues else {
         return Err(Status::Invalid);
     };
     let shared = match u64::from(*shared_high) << 32 | u64::from(*shared_low) {
@@ -402,6 +408,8 @@ unsafe fn options(options: *const u32, private_data: &[u8]) -> Result<Options, S
         crc: *crc,
         pd: *pd,
         solicited_only: flags & 1 != 0,
+        send_moderation: device.moderations.join(send_queue, send_count, send_period),
+        receive_moderation: device.moderations.join(receive_queue, receive_count, receive_period),
         mulpdu: *mulpdu,
         congestion: congestion.ok_or(Status::Invalid)?,
         connect_timeout: Duration::from_millis(u64::from(*connect_ms)),
@@ -447,7 +455,7 @@ pub unsafe extern "C" fn weft_connect(
         // SAFETY: the caller vouches for the buffers.
         let (host, options) = unsafe {
             let private_data = input(private_data, private_data_length as usize)?;
-            (host_text(input(host, host_length as usize)?)?, options(settings, private_data)?)
+            (host_text(input(host, host_length as usize)?)?, options(&device, settings, private_data)?)
         };
         let port = u16::try_from(port).map_err(|_| Status::Invalid)?;
         if device.connections() >= CONNECTIONS_MAX {
@@ -489,9 +497,10 @@ pub unsafe extern "C" fn weft_accept(
     private_data_length: u32,
 ) -> i32 {
     boundary!({
+        let conn = conn(handle)?;
         // SAFETY: the caller vouches for the buffers.
-        let options = unsafe { options(settings, input(private_data, private_data_length as usize)?) }?;
-        Ok(conn(handle)?.accept(tag, &options) as i32)
+        let options = unsafe { options(&conn.device, settings, input(private_data, private_data_length as usize)?) }?;
+        Ok(conn.accept(tag, &options) as i32)
     })
 }
 

@@ -22,6 +22,7 @@ use crate::counters::Tally;
 use crate::device::Device;
 use crate::handover::Driven;
 use crate::memory::Through;
+use crate::moderation::Moderation;
 use crate::ring::{Entry, EntryKind};
 use crate::rx::{Context, ReceiveEnd, Rx};
 use crate::shared::SharedReceives;
@@ -94,6 +95,10 @@ pub struct Options {
     pub pd: u32,
     /// Only what the peer marked with Solicited Event wakes JavaScript.
     pub solicited_only: bool,
+    /// What completions of the send queue wait for.
+    pub send_moderation: Option<Arc<Moderation>>,
+    /// What those of receives wait for.
+    pub receive_moderation: Option<Arc<Moderation>>,
     /// The largest ULPDU to send; 0: what suits the peer.
     pub mulpdu: u32,
     /// TCP's congestion control.

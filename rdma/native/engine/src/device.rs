@@ -16,6 +16,7 @@ use crate::handover::Watch;
 use crate::listener::Listener;
 use crate::lock;
 use crate::memory::MemoryTable;
+use crate::moderation::Moderations;
 use crate::registry::Registry;
 use crate::ring::Ring;
 use crate::shared::SharedReceives;
@@ -52,6 +53,8 @@ pub struct Device {
     pub counters: Counters,
     /// Completions and events.
     pub ring: Ring,
+    /// What completions of its queues wait for.
+    pub moderations: Moderations,
     /// Connections that are still in memory, in whatever state.
     pub alive: AtomicU64,
     epoll: OwnedFd,
@@ -70,18 +73,6 @@ pub struct Device {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// How many connections have ended, and what they had done.
     ended: Mutex<(u64, Tally)>,
-    moderation: Moderation,
-}
-
-/// When a sleeping JavaScript is woken for entries that are ready.
-#[derive(Default)]
-struct Moderation {
-    /// For so many.
-    count: AtomicU32,
-    /// Or when the first of fewer has waited for so long.
-    period_ns: AtomicU64,
-    /// Since when entries have waited, on the device's clock; 0: none does.
-    since: AtomicU64,
 }
 
 /// Whose turn it is, and how long it may sleep when there is nothing to do.
@@ -123,6 +114,7 @@ impl Device {
             memory: MemoryTable::default(),
             counters: Counters::default(),
             ring: Ring::new(RING_ENTRIES),
+            moderations: Moderations::default(),
             alive: AtomicU64::new(0),
             epoll,
             wake,
@@ -137,7 +129,6 @@ impl Device {
             paused: Mutex::new(Vec::new()),
             thread: Mutex::new(None),
             ended: Mutex::default(),
-            moderation: Moderation::default(),
         });
         device.control(&device.wake, WAKE_DATA, libc::EPOLLIN as u32)?;
         let own = Arc::clone(&device);
@@ -358,7 +349,7 @@ impl Device {
 
     /// JavaScript goes to sleep. True where it must not, because entries are ready.
     pub fn arm(&self) -> bool {
-        self.moderation.since.store(0, Ordering::SeqCst);
+        self.ring.rest();
         let sleeps = self.watch.arm(|| self.ring.ready() > 0);
         if sleeps {
             lock(&self.hot).clear();
@@ -368,7 +359,7 @@ impl Device {
 
     /// Wakes JavaScript if it sleeps and there is something for it.
     pub fn signal(&self) {
-        if self.watch.is_to_wake(|| self.ring.is_wanted() && !self.holds_back()) {
+        if self.watch.is_to_wake(|| self.ring.is_wanted() || self.patience() == Some(Duration::ZERO)) {
             self.counters.wakeups.add(1);
             let byte = [0u8];
             // SAFETY: one byte is read from a local. A full pipe means that wake-ups are under way already.
@@ -378,31 +369,9 @@ impl Device {
         }
     }
 
-    /// Has JavaScript woken only for `count` entries, or when the first of fewer has waited for `period`.
-    pub fn moderate(&self, count: u32, period: Duration) {
-        self.moderation.period_ns.store(period.as_nanos() as u64, Ordering::SeqCst);
-        self.moderation.count.store(count, Ordering::SeqCst);
-        self.interrupt(); // what waits may have waited long enough by the new terms
-    }
-
-    /// Whether what is ready is to wait for more of it.
-    fn holds_back(&self) -> bool {
-        let count = self.moderation.count.load(Ordering::SeqCst);
-        if count <= 1 || self.ring.ready() >= count {
-            return false;
-        }
-        if self.moderation.since.load(Ordering::SeqCst) == 0 {
-            self.moderation.since.store(self.now().max(1), Ordering::SeqCst);
-            self.interrupt(); // the background thread is to look again in time
-        }
-        self.patience() > Duration::ZERO
-    }
-
-    /// How long what is ready may still wait.
-    fn patience(&self) -> Duration {
-        let since = self.moderation.since.load(Ordering::SeqCst);
-        let end = since.saturating_add(self.moderation.period_ns.load(Ordering::SeqCst));
-        Duration::from_nanos(end.saturating_sub(self.now()))
+    /// How long completions that are ready may still wait for more, where there are such.
+    fn patience(&self) -> Option<Duration> {
+        self.ring.patience(|| self.now())
     }
 
     /// A connection has ended that had done this.
@@ -441,8 +410,8 @@ impl Device {
                 continue;
             }
             let mut timeout = timed.then_some(DEADLINE_TICK);
-            if self.moderation.since.load(Ordering::SeqCst) != 0 && self.watch.is_armed() {
-                let patience = self.patience();
+            let patience = if self.watch.is_armed() { self.patience() } else { None };
+            if let Some(patience) = patience {
                 timeout = Some(timeout.map_or(patience, |timeout| timeout.min(patience)));
             }
             self.counters.background_turns.add(1);

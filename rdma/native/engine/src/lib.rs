@@ -1,7 +1,8 @@
 //! The engine of Weft: memory table, queue pairs, completion rings, connection management and the TCP driver.
 //!
 //! Layers, from the wire up: [`socket`] (raw system calls), [`memory`] (regions and pins), [`conn`] (one connection: start-up, then [`rx`] and [`tx`]),
-//! [`listener`], [`device`] (epoll, background thread), [`handover`] (who drives when), [`ring`] (completions), [`abi`] (what TypeScript calls).
+//! [`listener`], [`device`] (epoll, background thread), [`handover`] (who drives when), [`ring`] (completions), [`moderation`] (how many wake),
+//! [`abi`] (what TypeScript calls).
 //!
 //! RFC 5040, 5041, 5044 and 6581 live in `weft-proto`; this crate adds memory, sockets and threads.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -17,6 +18,7 @@ macro_rules! fault {
 
 pub mod handover;
 pub mod memory;
+pub mod moderation;
 pub mod ring;
 pub mod status;
 pub mod sync;

@@ -23,10 +23,12 @@ pub const INACTIVE: u32 = 1 << 8;
 pub const REREGISTER: u32 = 1 << 9;
 /// Beside the access flags: the tagged offset of the first byte is 0.
 pub const ZERO_BASED: u32 = 1 << 10;
-/// Beside the access flags: huge pages are asked for.
+/// Beside the access flags: huge pages are wished for.
 pub const HUGE_PAGES: u32 = 1 << 11;
 /// Beside the access flags: the memory changes while peers read it, so that answers with a CRC are copies.
 pub const VOLATILE: u32 = 1 << 12;
+/// Beside the access flags: nothing but huge pages will do, of those that the system has reserved.
+pub const RESERVED: u32 = 1 << 13;
 /// From this length on a message's payload is never staged.
 pub const LARGE: u64 = 8 * 1024;
 /// The most regions and windows of one device.
@@ -55,6 +57,52 @@ impl Hasher for StagHasher {
 struct Mapping {
     address: usize,
     length: usize,
+}
+
+impl Mapping {
+    /// At least `length` zeroed bytes, with `HUGE_PAGES` or `RESERVED` in `access`.
+    fn new(length: u64, access: u32) -> Result<Self, Status> {
+        let mut length = usize::try_from(length).map_err(|_| Status::Invalid)?;
+        if length == 0 || length > isize::MAX as usize {
+            return Err(Status::Invalid);
+        }
+        let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        if access & RESERVED == 0 {
+            flags |= libc::MAP_NORESERVE;
+        } else {
+            // such a mapping ends as it began: in whole pages
+            let page = reserved_page_bytes().ok_or(Status::Exhausted)?;
+            length = length.checked_next_multiple_of(page).ok_or(Status::Invalid)?;
+            flags |= libc::MAP_HUGETLB;
+        }
+        // SAFETY: a fresh anonymous mapping; no existing memory is touched.
+        let pointer =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if pointer == libc::MAP_FAILED {
+            return Err(Status::Exhausted);
+        }
+        let mapping = Self { address: pointer as usize, length };
+        if access & RESERVED != 0 {
+            // A page that a limit (cgroup, NUMA) keeps from this process is to be missed now, not by a signal when it is touched.
+            // SAFETY: advice about our own fresh mapping.
+            let populated = unsafe { libc::madvise(pointer, length, libc::MADV_POPULATE_WRITE) } == 0;
+            // kernels before 5.14 do not know of it
+            if !populated && std::io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL) {
+                return Err(Status::Exhausted);
+            }
+        } else if access & HUGE_PAGES != 0 {
+            // SAFETY: advice about our own fresh mapping. A kernel without huge pages goes on with small ones.
+            unsafe { libc::madvise(pointer, length, libc::MADV_HUGEPAGE) };
+        }
+        Ok(mapping)
+    }
+}
+
+/// Bytes of the huge pages that `MAP_HUGETLB` takes unless told otherwise; `None` where the system has none.
+fn reserved_page_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
 impl Drop for Mapping {
@@ -293,29 +341,7 @@ impl MemoryTable {
 
     /// Maps zeroed memory of the engine's own and registers it.
     pub fn allocate(&self, pd: u32, length: u64, grant: Grant) -> Result<Arc<Region>, Status> {
-        let bytes = usize::try_from(length).map_err(|_| Status::Invalid)?;
-        if bytes == 0 || bytes > isize::MAX as usize {
-            return Err(Status::Invalid);
-        }
-        // SAFETY: a fresh anonymous mapping; no existing memory is touched.
-        let pointer = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if pointer == libc::MAP_FAILED {
-            return Err(Status::Exhausted);
-        }
-        let mapping = Arc::new(Mapping { address: pointer as usize, length: bytes });
-        if grant.access & HUGE_PAGES != 0 {
-            // SAFETY: advice about our own fresh mapping. A kernel without huge pages goes on with small ones.
-            unsafe { libc::madvise(pointer, bytes, libc::MADV_HUGEPAGE) };
-        }
+        let mapping = Arc::new(Mapping::new(length, grant.access)?);
         let memory = (mapping.address as u64, length);
         self.insert(|stag| Region { mapping: Some(mapping), ..Region::new(stag, pd, memory, grant) })
     }

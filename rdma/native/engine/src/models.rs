@@ -1,6 +1,7 @@
 //! What threads share, in every interleaving that loom finds of a few steps: `RUSTFLAGS="--cfg loom" cargo test -p weft-engine --lib --release models`.
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
@@ -8,7 +9,8 @@ use loom::thread;
 
 use crate::handover::{Driven, Watch};
 use crate::memory::{Grant, MemoryTable, Region, LARGE, REMOTE_WRITE};
-use crate::ring::{Entry, EntryKind, Ring, ENTRY_WORDS, HEADER_WORDS, HEAD_WORD};
+use crate::moderation::Moderation;
+use crate::ring::{Entry, EntryKind, Ring, Wake, ENTRY_WORDS, HEADER_WORDS, HEAD_WORD};
 use crate::status::Status;
 use crate::sync::{lock, Ordering};
 
@@ -105,7 +107,7 @@ mod rings {
                 let ring = Arc::clone(&ring);
                 move || ring.push(entry(1))
             });
-            ring.append(entry(2), false);
+            ring.append(entry(2), Wake::Rarely);
             let mut seen = Vec::new();
             consume(&ring, &mut seen);
             producer.join().unwrap();
@@ -141,6 +143,51 @@ mod rings {
             assert_eq!(seen, [1]);
             background.join().unwrap();
         });
+    }
+
+    /// Completions that wait for one another wake the caller when there are enough of them, or else when their time is over, whichever of them it has seen before.
+    fn moderated(count: u32) {
+        const PERIOD_US: u32 = 1;
+        let shared = Arc::new((Ring::new(4), Watch::default(), Bell::default(), Moderation::default()));
+        shared.3.set(count, PERIOD_US);
+        shared.1.renew(1);
+        let background = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let (ring, watch, channel, moderation) = &*shared;
+                let signal = |now| {
+                    if watch.is_to_wake(|| ring.is_wanted() || ring.patience(|| now) == Some(Duration::ZERO)) {
+                        channel.ring();
+                    }
+                };
+                for slot in 1..=2 {
+                    ring.append(entry(slot), Wake::Moderated(moderation));
+                    signal(0);
+                }
+                signal(u64::from(PERIOD_US) * 1000);
+            }
+        });
+        let (ring, watch, channel, _) = &*shared;
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            ring.rest();
+            if watch.arm(|| ring.ready() > 0) {
+                channel.wait();
+            }
+            consume(ring, &mut seen);
+        }
+        assert_eq!(seen, [1, 2]);
+        background.join().unwrap();
+    }
+
+    #[test]
+    fn moderated_completions_wake_when_there_are_enough() {
+        model(|| moderated(2));
+    }
+
+    #[test]
+    fn moderated_completions_wake_in_time() {
+        model(|| moderated(3));
     }
 }
 

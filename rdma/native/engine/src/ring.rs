@@ -4,7 +4,10 @@
 //! begin at word 32. JavaScript consumes, any thread of ours produces under a lock. Entries that find the ring full wait in a queue on our side, so none
 //! is ever lost; that queue is bounded by the work that was posted.
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::moderation::Moderation;
 use crate::status::Status;
 use crate::sync::{lock, AtomicU32, Mutex, Ordering};
 
@@ -60,8 +63,51 @@ pub struct Entry {
     pub aux: u64,
 }
 
-struct Overflow {
+/// When a sleeping JavaScript is woken for an entry.
+#[derive(Clone, Copy)]
+pub enum Wake<'a> {
+    /// At once.
+    Now,
+    /// Not before the ring has filled to the half.
+    Rarely,
+    /// With others of its queue, or by the time that they may wait.
+    Moderated(&'a Moderation),
+}
+
+impl<'a> Wake<'a> {
+    /// For a completion of a connection with that moderation.
+    pub fn by(moderation: Option<&'a Arc<Moderation>>) -> Self {
+        moderation.map_or(Self::Now, |moderation| Self::Moderated(moderation))
+    }
+}
+
+#[derive(Default)]
+struct Producer {
+    /// What found the ring full.
     waiting: VecDeque<Entry>,
+    /// The number of JavaScript's sleep, or of its next one.
+    sleep: u64,
+    /// The shortest that a moderated entry of this sleep may wait, of those that nobody has looked at the clock for.
+    period: Option<Duration>,
+    /// When the first of the others has waited for long enough.
+    due: Option<u64>,
+}
+
+impl Producer {
+    fn is_wanted(&mut self, wake: Wake<'_>) -> bool {
+        match wake {
+            Wake::Now => true,
+            Wake::Rarely => false,
+            Wake::Moderated(moderation) => {
+                let (is_first, is_enough) = moderation.note(self.sleep);
+                if is_first {
+                    let period = moderation.period();
+                    self.period = Some(self.period.map_or(period, |shortest| shortest.min(period)));
+                }
+                is_enough
+            }
+        }
+    }
 }
 
 /// A ring of completions.
@@ -70,7 +116,7 @@ pub struct Ring {
     capacity: u32,
     /// The count behind the last entry that JavaScript is to be woken for.
     wanted: AtomicU32,
-    producer: Mutex<Overflow>,
+    producer: Mutex<Producer>,
 }
 
 impl Ring {
@@ -79,7 +125,7 @@ impl Ring {
         let capacity = capacity.next_power_of_two();
         let count = HEADER_WORDS + capacity as usize * ENTRY_WORDS;
         let words = (0..count).map(|_| AtomicU32::new(0)).collect();
-        Self { words, capacity, wanted: AtomicU32::new(0), producer: Mutex::new(Overflow { waiting: VecDeque::new() }) }
+        Self { words, capacity, wanted: AtomicU32::new(0), producer: Mutex::new(Producer::default()) }
     }
 
     /// Where the ring lies, for JavaScript's view of it, and its length in bytes.
@@ -123,14 +169,15 @@ impl Ring {
 
     /// Appends an entry that JavaScript is woken for.
     pub fn push(&self, entry: Entry) {
-        self.append(entry, true);
+        self.append(entry, Wake::Now);
     }
 
-    /// Appends an entry; `wake`: JavaScript is woken for it, not only once the ring has filled to the half.
-    pub fn append(&self, entry: Entry, wake: bool) {
+    /// Appends an entry. Whatever it waits for, JavaScript is woken once the ring has filled to the half.
+    pub fn append(&self, entry: Entry, wake: Wake<'_>) {
         let mut producer = lock(&self.producer);
+        let wanted = producer.is_wanted(wake);
         let behind = self.word(0).load(Ordering::Relaxed).wrapping_add(producer.waiting.len() as u32 + 1);
-        if wake || behind.wrapping_sub(self.word(HEAD_WORD).load(Ordering::Relaxed)) > self.capacity / 2 {
+        if wanted || behind.wrapping_sub(self.word(HEAD_WORD).load(Ordering::Relaxed)) > self.capacity / 2 {
             self.wanted.store(behind, Ordering::SeqCst);
         }
         if !producer.waiting.is_empty() || !self.try_write(&entry) {
@@ -142,6 +189,28 @@ impl Ring {
     pub fn is_wanted(&self) -> bool {
         let head = self.word(HEAD_WORD).load(Ordering::Acquire);
         self.ready() > 0 && self.wanted.load(Ordering::SeqCst).wrapping_sub(head) as i32 > 0
+    }
+
+    /// JavaScript is going to sleep, unless something is ready: what moderated entries wait for is counted and timed anew.
+    pub fn rest(&self) {
+        let mut producer = lock(&self.producer);
+        producer.sleep += 1;
+        producer.period = None;
+        producer.due = None;
+    }
+
+    /// How long the moderated entries of this sleep may still wait, if there are any, by a clock whose nanoseconds `now` tells.
+    pub fn patience(&self, now: impl FnOnce() -> u64) -> Option<Duration> {
+        let mut producer = lock(&self.producer);
+        if producer.period.is_none() && producer.due.is_none() {
+            return None;
+        }
+        let now = now();
+        if let Some(period) = producer.period.take() {
+            let end = now.saturating_add(period.as_nanos() as u64);
+            producer.due = Some(producer.due.map_or(end, |due| due.min(end)));
+        }
+        producer.due.map(|due| Duration::from_nanos(due.saturating_sub(now)))
     }
 
     /// Moves entries that found the ring full into it, as far as they fit, and returns how many entries are ready.
@@ -191,22 +260,52 @@ mod tests {
     #[test]
     fn only_what_is_wanted_wakes() {
         let ring = Ring::new(8);
-        ring.append(entry(0), false);
+        ring.append(entry(0), Wake::Rarely);
         assert!(ring.ready() == 1 && !ring.is_wanted());
         ring.push(entry(1));
-        ring.append(entry(2), false);
+        ring.append(entry(2), Wake::Rarely);
         assert!(ring.is_wanted());
         assert_eq!(consume(&ring), [0, 1, 2]);
         assert!(!ring.is_wanted());
-        (0..4).for_each(|i| ring.append(entry(i), false));
+        (0..4).for_each(|i| ring.append(entry(i), Wake::Rarely));
         assert!(!ring.is_wanted());
-        ring.append(entry(4), false);
+        ring.append(entry(4), Wake::Rarely);
         assert!(ring.is_wanted(), "the ring is more than half full");
         assert_eq!(consume(&ring), [0, 1, 2, 3, 4]);
-        (0..12).for_each(|i| ring.append(entry(i), i == 11));
+        (0..12).for_each(|i| ring.append(entry(i), if i == 11 { Wake::Now } else { Wake::Rarely }));
         assert!(ring.is_wanted(), "what waits for room counts, too");
         assert_eq!(consume(&ring).len(), 12);
         assert!(!ring.is_wanted());
+    }
+
+    #[test]
+    fn what_is_moderated_waits_for_its_own_kind_or_its_time() {
+        let ring = Ring::new(64);
+        let (slow, quick) = (Moderation::default(), Moderation::default());
+        slow.set(3, 5000);
+        quick.set(2, 1000);
+        let add = |moderation, count| (0..count).for_each(|i| ring.append(entry(i), Wake::Moderated(moderation)));
+        let wait = |now| ring.patience(|| now).map(|left| left.as_micros());
+        add(&slow, 2);
+        add(&quick, 1);
+        assert!(!ring.is_wanted());
+        assert_eq!([wait(1000), wait(501_000), wait(2_000_000)], [Some(1000), Some(500), Some(0)]);
+        add(&slow, 1);
+        assert!(ring.is_wanted(), "three of one queue");
+        assert_eq!(consume(&ring).len(), 4);
+        ring.rest();
+        assert!(!ring.is_wanted() && wait(0).is_none());
+        add(&slow, 1);
+        assert_eq!([wait(7000), wait(8000)], [Some(5000), Some(4999)]);
+        add(&quick, 1);
+        assert_eq!([wait(8000), wait(9000)], [Some(1000), Some(999)], "the shortest counts");
+        assert!(!ring.is_wanted(), "one of each");
+        ring.append(entry(9), Wake::Now);
+        assert!(ring.is_wanted());
+        assert_eq!(consume(&ring).len(), 3);
+        ring.rest();
+        add(&slow, 2);
+        assert!(!ring.is_wanted(), "counted anew");
     }
 
     #[test]

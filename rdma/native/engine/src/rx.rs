@@ -24,7 +24,8 @@ use crate::counters::{Counters, Tally};
 use crate::memory::{
     AccessError, LargeWritable, MemoryTable, Pins, Through, LARGE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE,
 };
-use crate::ring::{Entry, EntryKind, Ring};
+use crate::moderation::Moderation;
+use crate::ring::{Entry, EntryKind, Ring, Wake};
 use crate::scratch::Pool;
 use crate::shared::SharedReceives;
 use crate::socket::{self, Transfer};
@@ -174,6 +175,8 @@ pub struct Rx {
     pub crc: bool,
     /// Only what the peer marked with Solicited Event wakes JavaScript.
     pub solicited_only: bool,
+    /// What completions of receives wait for.
+    pub moderation: Option<Arc<Moderation>>,
     /// The first FPDU may be an empty Send that only tells that the peer is ready to receive (RFC 6581 §9).
     pub ready_send: bool,
     /// The peer sends markers.
@@ -205,6 +208,7 @@ impl Rx {
             shared: None,
             crc: false,
             solicited_only: false,
+            moderation: None,
             ready_send: false,
             markers: None,
             started: false,

@@ -6,6 +6,7 @@ mod build;
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use weft_proto::ddp::{QUEUE_ATOMIC_RESPONSE, QUEUE_READ_REQUEST, QUEUE_SEND, QUEUE_TERMINATE};
 use weft_proto::mpa::marker::{self, MARKER_LEN, MARKER_SPACING};
@@ -18,7 +19,8 @@ use weft_proto::{
 
 use crate::counters::{Counters, Tally};
 use crate::memory::{MemoryTable, Pins, LARGE, REMOTE_READ, VOLATILE};
-use crate::ring::{Entry, EntryKind, Ring};
+use crate::moderation::Moderation;
+use crate::ring::{Entry, EntryKind, Ring, Wake};
 use crate::scratch::Pool;
 use crate::socket::{self, Transfer, VECTORS_MAX};
 use crate::status::Status;
@@ -166,6 +168,8 @@ pub struct Tx {
     pub terminate_sent: bool,
     /// What was done, but for bytes.
     pub tally: Tally,
+    /// What completions wait for.
+    pub moderation: Option<Arc<Moderation>>,
 }
 
 impl Default for Tx {
@@ -208,6 +212,7 @@ impl Tx {
             blame: None,
             terminate_sent: false,
             tally: Tally::default(),
+            moderation: None,
         }
     }
 
@@ -469,7 +474,7 @@ impl Tx {
             self.count(&work);
             if work.signalled {
                 any = true;
-                ring.push(Self::entry(&work, tag, Status::Ok));
+                ring.append(Self::entry(&work, tag, Status::Ok), Wake::by(self.moderation.as_ref()));
             }
         }
         any

@@ -227,6 +227,8 @@ impl Conn {
         );
         inner.rx.shared.clone_from(&options.shared);
         inner.rx.solicited_only = options.solicited_only;
+        inner.rx.moderation.clone_from(&options.receive_moderation);
+        inner.tx.moderation.clone_from(&options.send_moderation);
         inner.rx.ready_send = established.role == Role::Responder && established.rtr == Some(Rtr::Send);
         inner.rx.crc = established.crc;
         inner.tx.crc = established.crc;

@@ -15,7 +15,7 @@ impl Rx {
         let Some(current) = &self.current else { return Ok(()) };
         let segment = &current.segment;
         let length = segment.payload_len as u64;
-        let wake = !self.solicited_only || segment.opcode.is_solicited();
+        let solicited = segment.opcode.is_solicited();
         match segment.opcode {
             Opcode::Write => self.tally.writes_received += u64::from(segment.last),
             Opcode::ReadResponse => {
@@ -76,7 +76,7 @@ impl Rx {
                     self.tally.receives += 1;
                     let (kind, status) = (EntryKind::Immediate, Status::Ok);
                     let entry = Entry { tag: context.tag, kind, status, slot: work.slot, bytes: 0, detail: 0, aux };
-                    context.ring.append(entry, wake);
+                    context.ring.append(entry, self.wake(solicited));
                 }
             }
             Opcode::Terminate => {
@@ -110,11 +110,20 @@ impl Rx {
                     let bytes = work.filled as u32;
                     let (kind, status) = (EntryKind::Receive, Status::Ok);
                     let entry = Entry { tag: context.tag, kind, status, slot: work.slot, bytes, detail, aux: 0 };
-                    context.ring.append(entry, wake);
+                    context.ring.append(entry, self.wake(solicited));
                 }
             }
         }
         Ok(())
+    }
+
+    /// When JavaScript is woken for a receive that has been filled.
+    fn wake(&self, solicited: bool) -> Wake<'_> {
+        if self.solicited_only && !solicited {
+            Wake::Rarely
+        } else {
+            Wake::by(self.moderation.as_ref())
+        }
     }
 
     /// Carries out an atomic operation of the peer's. Atomic against every other queue pair and against native code and `Atomics` in this process.

@@ -134,7 +134,9 @@ impl Objects {
         words[0] = u32::from(script.one_in(6));
         let mut all = [0; SETTINGS_WORDS];
         all[..7].copy_from_slice(&words);
-        all[7..10].copy_from_slice(&[shared as u32, (shared >> 32) as u32, script.below(4) as u32]);
+        let flags = script.below(4) as u32;
+        all[7..10].copy_from_slice(&[shared as u32, (shared >> 32) as u32, flags]);
+        all[14..20].copy_from_slice(&[flags, 2, 1000, flags / 2, 3, 0]); // queues, moderated
         if script.one_in(4) {
             all[script.below(SETTINGS_WORDS)] = script.word();
         }
@@ -281,7 +283,13 @@ impl Objects {
                     check(ready);
                     self.take_entries(device, ready);
                 }
-                5 => _ = check(weft_arm(self.device(script))),
+                5 => {
+                    let device = self.device(script);
+                    if tag & 7 == 0 {
+                        check(weft_moderate(device, tag >> 3 & 3, tag >> 8 & 7, tag >> 16));
+                    }
+                    check(weft_arm(device));
+                }
                 6 => {
                     let mut values = [0f64; 64];
                     check(weft_counters(self.device(script), values.as_mut_ptr(), script.below(65) as u32));
