@@ -302,7 +302,7 @@ export abstract class Connection implements AsyncDisposable {
     // Where the connection has ended natively, the work waits for the entries of what was posted before it, and is flushed behind them.
     if (status === STATUS_CLOSED) return;
     if (status < 0) return this.#recall({ status: codeOf(status), byteLength: 0 });
-    this.#sends.hand();
+    if (this.#sends.hand()) this.device.expectAnswer();
     this.#receives.hand();
   }
 

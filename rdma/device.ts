@@ -405,6 +405,11 @@ export class Device implements AsyncDisposable {
     this.#pump.kick();
   }
 
+  /** Work went to a peer, who may answer soon. */
+  expectAnswer(): void {
+    this.#pump.expectAnswer();
+  }
+
   #flush(): void {
     this.#inBatch = false;
     const dirty = this.#dirty;

@@ -31,8 +31,9 @@ export interface PollingOptions {
   /** How long to go on polling after the last completion before going to sleep, microseconds. 0: sleep at once. */
   hotUs?: number;
   /**
-   * How long to sleep in the core, after polling and before going to sleep in the event loop, microseconds. Needs no processor time and wakes 10 µs
-   * sooner, but nothing else of this thread runs meanwhile: for programs that have nothing else to do. 0, the default: not at all.
+   * How long to sleep in the core for an answer, once for what was sent, after polling and before going to sleep in the event loop, microseconds.
+   * Needs no processor time and wakes 10 µs a side sooner, but nothing else of this thread runs meanwhile; where answers take longer it is tried only
+   * now and then. 0: not at all. The default is 100 where this is the only device of its thread, else 0.
    */
   waitUs?: number;
 }
@@ -42,8 +43,17 @@ const SPIN_NS = 2_000;
 /** Polling after the last completion: about the time that two wake-ups take. */
 const HOT_US = 60;
 
+/** Sleeping in the core for an answer: longer than one takes that comes at once, short beside a turn of a busy event loop. */
+const WAIT_US = 100;
+
+/** Of 2 to this power answers one is waited for, where none came at once. */
+const FRUITLESS_MAX = 6;
+
 /** Room for bytes that wake: one each time. */
 const WAKE_BYTES = 64;
+
+/** Devices of this thread: who sleeps for one of several keeps the others waiting. */
+let pumps = 0;
 
 /** Polls the ring of one device and hands its entries on, many for one wake-up. */
 export class Pump {
@@ -67,14 +77,19 @@ export class Pump {
   };
   readonly #spinNs: number;
   readonly #hotMs: number;
-  readonly #waitUs: number;
+  /** `undefined`: as is usual. */
+  readonly #waitUs: number | undefined;
   #scheduled = false;
   #closed = false;
   #hotUntil = 0;
   /** Since the last turn, by who may do so without looking at the clock. */
   #wasPolled = false;
-  /** Something has happened since the last sleep in the core: what follows may be quick to come, too. */
-  #mayWait = false;
+  /** Something was sent since the last sleep in the core. */
+  #expectsAnswer = false;
+  /** Sleeps in the core in a row that brought nothing, */
+  #fruitless = 0;
+  /** and how many are passed by for that. */
+  #passed = 0;
   #users = 0;
   #poll = () => this.#turn();
 
@@ -100,7 +115,7 @@ export class Pump {
     this.#batchEnd = options.batchEnd;
     this.#spinNs = options.polling?.spinNs ?? SPIN_NS;
     this.#hotMs = (options.polling?.hotUs ?? HOT_US) / 1000;
-    this.#waitUs = options.polling?.waitUs ?? 0;
+    this.#waitUs = options.polling?.waitUs;
     const pointer = Deno.UnsafePointer.create(BigInt(options.ringAddress))!;
     this.#words = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(pointer, options.ringBytes));
     this.#mask = (this.#words.length - RING_HEADER_WORDS) / RING_ENTRY_WORDS - 1;
@@ -114,14 +129,19 @@ export class Pump {
     this.#socket.on("error", () => {});
     this.#socket.resume();
     this.#arm();
+    pumps++;
   }
 
   /** Has the pump poll soon, and for a while: work was posted. */
   kick(): void {
     if (this.#closed) return;
     this.#hotUntil = performance.now() + this.#hotMs;
-    this.#mayWait = this.#waitUs > 0;
     this.#schedule();
+  }
+
+  /** Has the pump sleep in the core for a while before it goes to sleep in the event loop: a peer may answer soon. */
+  expectAnswer(): void {
+    this.#expectsAnswer = true;
   }
 
   /** Counts something alive that the event loop is to wait for. */
@@ -136,7 +156,9 @@ export class Pump {
 
   /** Stops the pump. The ring must not be touched any more. */
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
+    pumps--;
     this.#socket.destroy();
   }
 
@@ -170,16 +192,23 @@ export class Pump {
     }
     let ready = this.#native.weft_progress(this.#handle, this.#spinNs);
     if (ready <= 0 && performance.now() < this.#hotUntil) return this.#schedule();
-    if (ready <= 0 && this.#mayWait) {
-      this.#mayWait = false;
-      ready = this.#native.weft_wait(this.#handle, this.#waitUs);
-    }
+    if (ready <= 0 && this.#expectsAnswer) ready = this.#awaitAnswer();
     if (ready <= 0) return this.#arm();
     this.#dispatch(ready);
     if (this.#closed) return;
     this.#hotUntil = performance.now() + this.#hotMs;
-    this.#mayWait = this.#waitUs > 0;
     this.#schedule();
+  }
+
+  /** Sleeps in the core; the more seldom, the longer answers have not come at once. Returns how many entries are ready. */
+  #awaitAnswer(): number {
+    this.#expectsAnswer = false;
+    const waitUs = this.#waitUs ?? (pumps === 1 ? WAIT_US : 0);
+    if (waitUs === 0 || this.#passed++ < (1 << this.#fruitless) - 1) return 0;
+    this.#passed = 0;
+    const ready = this.#native.weft_wait(this.#handle, waitUs);
+    this.#fruitless = ready > 0 ? 0 : Math.min(this.#fruitless + 1, FRUITLESS_MAX);
+    return ready;
   }
 
   #arm(): void {

@@ -56,9 +56,11 @@ export class WorkQueue {
     return done;
   }
 
-  /** Everything that waits has been handed to the engine. */
-  hand(): void {
+  /** Everything that waits has been handed to the engine. Returns whether anything did. */
+  hand(): boolean {
+    if (this.#handed === this.#next) return false;
     this.#handed = this.#next;
+    return true;
   }
 
   /** Takes the callbacks of what waits, in order: the engine does not want it. */

@@ -145,7 +145,8 @@ export async function serve(options: ServeOptions): Promise<NfsServer> {
   }
   const owned: AsyncDisposable[] = [];
   try {
-    const device = options.device ?? own(owned, Device.open());
+    // never asleep in the core: storage threads have something to say, too
+    const device = options.device ?? own(owned, Device.open({ polling: { waitUs: 0 } }));
     const served = fileSystem ??
       own(owned, LocalDirectory.open(directory!, { stateDirectory: options.stateDirectory, stable: options.stable }));
     return await start(device, { ...options, fileSystem: served, owned });

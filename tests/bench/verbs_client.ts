@@ -9,12 +9,13 @@ import { Pinger } from "./pings.ts";
 import {
   ASK_COUNTERS,
   ASK_CPU,
-  BLOCKING,
-  EVENT_DRIVEN,
+  ASLEEP,
   IDLE_GAP_MS,
   IDLE_PINGS,
+  IN_EVENT_LOOP,
   Purpose,
   TRANSFER_BYTES,
+  USUAL,
 } from "./verbs_protocol.ts";
 
 /** What one round of the verbs gives. */
@@ -28,9 +29,9 @@ export interface VerbsFigures {
   /** Processor time of both processes for the Writes and the Reads of 1 MiB, s/GB. */
   writeCpu: number;
   readCpu: number;
-  /** The same where both sleep in the core, as a blocking program does. */
-  writeBlockingCpu: number;
-  readBlockingCpu: number;
+  /** The same where both sleep, as a blocking program does. */
+  writeAsleepCpu: number;
+  readAsleepCpu: number;
   /** RDMA Write of 64 KiB, GB/s. */
   write64KiB: number;
   /** The same in FPDUs of 1448 bytes. */
@@ -39,10 +40,10 @@ export interface VerbsFigures {
   /** 64-byte Send there and back while both ends are hot, µs, median. */
   hotRoundTrip: number;
   hotRoundTripP99: number;
-  /** The same with devices that never poll on their own: every message finds its receiver asleep. */
+  /** The same with devices that never poll on their own: every message finds its receiver asleep, as with blocking TCP. */
   coldRoundTrip: number;
-  /** The same where both sleep in the core before they do in the event loop. */
-  blockingRoundTrip: number;
+  /** The same where both sleep nowhere but in the event loop. */
+  eventLoopRoundTrip: number;
   /** The same when nothing has happened for a while in between. */
   idleRoundTrip: number;
   /** Payload bytes of transfers of 8 KiB and more that were copied in user space, both ends. */
@@ -67,10 +68,10 @@ interface Path {
   port: number;
 }
 
-const [port, eventDrivenPort, blockingPort] = Deno.args[0].split(" ").map(Number);
-const polling: Path = { device: Device.open(), port };
-const eventDriven: Path = { device: Device.open({ polling: EVENT_DRIVEN }), port: eventDrivenPort };
-const blocking: Path = { device: Device.open({ polling: BLOCKING }), port: blockingPort };
+const [port, asleepPort, inEventLoopPort] = Deno.args[0].split(" ").map(Number);
+const polling: Path = { device: Device.open({ polling: USUAL }), port };
+const asleep: Path = { device: Device.open({ polling: ASLEEP }), port: asleepPort };
+const inEventLoop: Path = { device: Device.open({ polling: IN_EVENT_LOOP }), port: inEventLoopPort };
 
 /** What the peer has counted. */
 async function peerCounters(pinger: Pinger): Promise<{ bytesPlaced: number; bytesStagedLarge: number }> {
@@ -161,7 +162,7 @@ async function transfer(
 }
 
 /** The median round trip between devices that never poll, µs. */
-async function asleep(path: Path): Promise<number> {
+async function roundTrip(path: Path): Promise<number> {
   const { pinger, queuePair } = await connect(Purpose.Pings, { path });
   await pinger.pingInTurn(500);
   const micros = await pinger.pingInTurn(COLD_PINGS);
@@ -184,8 +185,8 @@ const short = { bytes: 64 * 1024, mulpdu: SHORT_MULPDU };
 ({ rate: figures.write64KiB } = await transfer("write", { bytes: short.bytes }));
 ({ rate: figures.write64KiBShort } = await transfer("write", short));
 ({ rate: figures.write64KiBShortCrc } = await transfer("write", { ...short, crc: true }));
-({ cpu: figures.writeBlockingCpu } = await transfer("write", { path: blocking }));
-({ cpu: figures.readBlockingCpu } = await transfer("read", { path: blocking }));
+({ cpu: figures.writeAsleepCpu } = await transfer("write", { path: asleep }));
+({ cpu: figures.readAsleepCpu } = await transfer("read", { path: asleep }));
 await peer.pinger.pingInTurn(2000);
 const hot = await peer.pinger.pingInTurn(HOT_PINGS);
 figures.hotRoundTrip = hot[hot.length >> 1];
@@ -193,9 +194,9 @@ figures.hotRoundTripP99 = hot[Math.floor(hot.length * 0.99)];
 const idle = await pingIdle(peer.pinger, IDLE_PINGS);
 figures.idleRoundTrip = idle[idle.length >> 1];
 await peer.queuePair.close();
-figures.coldRoundTrip = await asleep(eventDriven);
-figures.blockingRoundTrip = await asleep(blocking);
+figures.coldRoundTrip = await roundTrip(asleep);
+figures.eventLoopRoundTrip = await roundTrip(inEventLoop);
 console.log(JSON.stringify(figures));
 await polling.device.close();
-await eventDriven.device.close();
-await blocking.device.close();
+await asleep.device.close();
+await inEventLoop.device.close();

@@ -15,6 +15,8 @@ export const Purpose = { Pings: 0, Transfers: 1 } as const;
 /** Round trips with a pause before each: long enough for both ends, and the cores, to be asleep. */
 export const IDLE_PINGS = 150;
 export const IDLE_GAP_MS = 4;
-/** Devices that sleep whenever there is nothing to do: in the event loop, or in the core first, as a blocking program would. */
-export const EVENT_DRIVEN = { spinNs: 0, hotUs: 0 } as const;
-export const BLOCKING = { ...EVENT_DRIVEN, waitUs: 200 } as const;
+/** As a device is by default where it is alone on its thread. There are several here, so it is said. */
+export const USUAL = { waitUs: 100 } as const;
+/** Devices that never poll: they sleep whenever there is nothing to do, in the core first where an answer may come at once, or only ever in the event loop. */
+export const ASLEEP = { ...USUAL, spinNs: 0, hotUs: 0 } as const;
+export const IN_EVENT_LOOP = { ...ASLEEP, waitUs: 0 } as const;

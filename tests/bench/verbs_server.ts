@@ -6,11 +6,11 @@
 import process from "node:process";
 import { Access, type ConnectionRequest, Device } from "../../rdma/mod.ts";
 import { echo } from "./pings.ts";
-import { ASK_CPU, BLOCKING, EVENT_DRIVEN, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
+import { ASK_CPU, ASLEEP, IN_EVENT_LOOP, Purpose, TRANSFER_BYTES, USUAL } from "./verbs_protocol.ts";
 
-const device = Device.open();
+const device = Device.open({ polling: USUAL });
 /** Two that never poll on their own. */
-const sleepers = [EVENT_DRIVEN, BLOCKING].map((polling) => Device.open({ polling }));
+const sleepers = [ASLEEP, IN_EVENT_LOOP].map((polling) => Device.open({ polling }));
 const ports = [device, ...sleepers].map((device) =>
   device.listen({ hostname: "127.0.0.1", port: 0, onRequest: (request) => accept(device, request) }).port
 );
