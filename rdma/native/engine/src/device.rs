@@ -4,7 +4,7 @@
 //! When JavaScript sleeps (it has armed the channel) or is busy elsewhere (the lease has run out), the background thread, asleep in epoll, serves. `handover` has the rules.
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -61,6 +61,8 @@ pub struct Device {
     wake: OwnedFd,
     /// Wakes a JavaScript thread that sleeps on the other end; a pipe, for a pair of sockets takes a µs more.
     channel: OwnedFd,
+    /// The caller may close its end at any time: whoever writes without a reader gets a SIGPIPE, which ends a process that does not ignore it.
+    _reader: OwnedFd,
     origin: Instant,
     watch: Watch,
     stop: AtomicBool,
@@ -107,9 +109,8 @@ impl Device {
         let mut pair = [0; 2];
         // SAFETY: the array has room for the two descriptors.
         check(unsafe { libc::pipe2(pair.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-        let [theirs, ours] = pair;
-        // SAFETY: a fresh descriptor that nobody else owns.
-        let channel = unsafe { OwnedFd::from_raw_fd(ours) };
+        // SAFETY: fresh descriptors that nobody else owns.
+        let [theirs, channel] = pair.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         let device = Arc::new(Self {
             memory: MemoryTable::default(),
             counters: Counters::default(),
@@ -119,6 +120,7 @@ impl Device {
             epoll,
             wake,
             channel,
+            _reader: theirs.try_clone()?,
             origin: Instant::now(),
             watch: Watch::default(),
             stop: AtomicBool::new(false),
@@ -134,7 +136,7 @@ impl Device {
         let own = Arc::clone(&device);
         let thread = std::thread::Builder::new().name("weft-progress".into()).spawn(move || own.background())?;
         *lock(&device.thread) = Some(thread);
-        Ok((device, theirs))
+        Ok((device, theirs.into_raw_fd()))
     }
 
     fn control(&self, fd: &OwnedFd, data: u64, events: u32) -> io::Result<()> {
