@@ -33,7 +33,7 @@ export interface PollingOptions {
   /**
    * How long to sleep in the core for an answer, once for what was sent, after polling and before going to sleep in the event loop, microseconds.
    * Needs no processor time and wakes 10 µs a side sooner, but nothing else of this thread runs meanwhile; where answers take longer it is tried only
-   * now and then. 0: not at all. The default is 100 where this is the only device of its thread, else 0.
+   * now and then. 0: not at all. The default is 100 where it does not poll (`hotUs` is 0) and this is the only device of its thread, else 0.
    */
   waitUs?: number;
 }
@@ -203,7 +203,7 @@ export class Pump {
   /** Sleeps in the core; the more seldom, the longer answers have not come at once. Returns how many entries are ready. */
   #awaitAnswer(): number {
     this.#expectsAnswer = false;
-    const waitUs = this.#waitUs ?? (pumps === 1 ? WAIT_US : 0);
+    const waitUs = this.#waitUs ?? (this.#hotMs === 0 && pumps === 1 ? WAIT_US : 0);
     if (waitUs === 0 || this.#passed++ < (1 << this.#fruitless) - 1) return 0;
     this.#passed = 0;
     const ready = this.#native.weft_wait(this.#handle, waitUs);

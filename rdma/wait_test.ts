@@ -84,7 +84,7 @@ Deno.test("wait: a device that sleeps in the core for answers needs no wake-ups 
   assert(asleep > PINGS / 2 && waiting < PINGS / 10, `${asleep} and ${waiting} wake-ups for ${PINGS} answers`);
 });
 
-Deno.test("wait: unless told, a device sleeps in the core for answers where it is the only one of its thread", async () => {
+Deno.test("wait: unless told, a device sleeps in the core for answers where it does not poll and is the only one of its thread", async () => {
   await using server = await EchoServer.start();
   const native = openLibrary();
   const { weft_wait } = native;
@@ -107,6 +107,11 @@ Deno.test("wait: unless told, a device sleeps in the core for answers where it i
     }
     await ping(alone, server.port);
     assert(waits.length > 0);
+    await alone.close();
+    waits.length = 0;
+    await using polling = Device.open();
+    await ping(polling, server.port);
+    assertEquals(waits, []);
   } finally {
     Object.assign(native, { weft_wait });
   }

@@ -145,8 +145,7 @@ export async function serve(options: ServeOptions): Promise<NfsServer> {
   }
   const owned: AsyncDisposable[] = [];
   try {
-    // never asleep in the core: storage threads have something to say, too
-    const device = options.device ?? own(owned, Device.open({ polling: { waitUs: 0 } }));
+    const device = options.device ?? own(owned, Device.open());
     const served = fileSystem ??
       own(owned, LocalDirectory.open(directory!, { stateDirectory: options.stateDirectory, stable: options.stable }));
     return await start(device, { ...options, fileSystem: served, owned });

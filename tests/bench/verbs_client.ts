@@ -15,7 +15,6 @@ import {
   IN_EVENT_LOOP,
   Purpose,
   TRANSFER_BYTES,
-  USUAL,
 } from "./verbs_protocol.ts";
 
 /** What one round of the verbs gives. */
@@ -69,7 +68,7 @@ interface Path {
 }
 
 const [port, asleepPort, inEventLoopPort] = Deno.args[0].split(" ").map(Number);
-const polling: Path = { device: Device.open({ polling: USUAL }), port };
+const polling: Path = { device: Device.open(), port };
 const asleep: Path = { device: Device.open({ polling: ASLEEP }), port: asleepPort };
 const inEventLoop: Path = { device: Device.open({ polling: IN_EVENT_LOOP }), port: inEventLoopPort };
 

@@ -15,8 +15,9 @@ export const Purpose = { Pings: 0, Transfers: 1 } as const;
 /** Round trips with a pause before each: long enough for both ends, and the cores, to be asleep. */
 export const IDLE_PINGS = 150;
 export const IDLE_GAP_MS = 4;
-/** As a device is by default where it is alone on its thread. There are several here, so it is said. */
-export const USUAL = { waitUs: 100 } as const;
-/** Devices that never poll: they sleep whenever there is nothing to do, in the core first where an answer may come at once, or only ever in the event loop. */
-export const ASLEEP = { ...USUAL, spinNs: 0, hotUs: 0 } as const;
+/**
+ * Devices that never poll: they sleep whenever there is nothing to do, in the core first where an answer may come at once, for as long as such a device
+ * does by default that is alone on its thread, or only ever in the event loop.
+ */
+export const ASLEEP = { spinNs: 0, hotUs: 0, waitUs: 100 } as const;
 export const IN_EVENT_LOOP = { ...ASLEEP, waitUs: 0 } as const;

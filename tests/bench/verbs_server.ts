@@ -6,9 +6,9 @@
 import process from "node:process";
 import { Access, type ConnectionRequest, Device } from "../../rdma/mod.ts";
 import { echo } from "./pings.ts";
-import { ASK_CPU, ASLEEP, IN_EVENT_LOOP, Purpose, TRANSFER_BYTES, USUAL } from "./verbs_protocol.ts";
+import { ASK_CPU, ASLEEP, IN_EVENT_LOOP, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
 
-const device = Device.open({ polling: USUAL });
+const device = Device.open();
 /** Two that never poll on their own. */
 const sleepers = [ASLEEP, IN_EVENT_LOOP].map((polling) => Device.open({ polling }));
 const ports = [device, ...sleepers].map((device) =>
