@@ -1,11 +1,12 @@
 //! What the disk is like just now: whether it keeps threads waiting, and whether it is far from full.
 
-use crate::Result;
+use crate::{sys, Result};
 use rustix::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// An operation on JavaScript's thread that took so long has waited for something.
+/// An operation on JavaScript's thread that slept and took so long has waited for the disk. One that took as long without sleeping
+/// was kept from its processor by others, which a thread of the pool would have been, too.
 const WAITED_TIME: Duration = Duration::from_millis(2);
 /// For so long after that, what may have to wait goes to the pool at once.
 const WARY_TIME: Duration = Duration::from_millis(50);
@@ -31,9 +32,9 @@ impl Pace {
 
     /// Runs an operation and notes if it took long.
     pub fn watch<T>(&self, operation: impl FnOnce() -> Result<T>) -> Result<T> {
-        let begun = Instant::now();
+        let (begun, slept) = (Instant::now(), sys::times_slept());
         let result = operation();
-        if begun.elapsed() >= WAITED_TIME {
+        if begun.elapsed() >= WAITED_TIME && sys::times_slept() != slept {
             let until = self.start.elapsed() + WARY_TIME;
             self.wary_until.store(until.as_millis() as u64, Ordering::Relaxed);
         }
@@ -71,5 +72,30 @@ impl Room {
             self.ample_until.store((now + ROOM_TIME).as_millis() as u64, Ordering::Relaxed);
         }
         ample
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_sleeps_has_waited() {
+        let pace = Pace::new();
+        let begun = Instant::now();
+        let busy = || {
+            while begun.elapsed() < WAITED_TIME * 2 {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        };
+        assert!(pace.watch(busy).is_ok());
+        assert!(!pace.slow());
+        let asleep = || {
+            std::thread::sleep(WAITED_TIME * 2);
+            Ok(())
+        };
+        assert!(pace.watch(asleep).is_ok());
+        assert!(pace.slow());
     }
 }

@@ -14,6 +14,16 @@ pub const KERNEL_HANDLE_BYTES_MAX: usize = 128;
 /// `AT_HANDLE_FID`: a handle that identifies, but need not open (since Linux 6.5).
 const AT_HANDLE_FID: libc::c_int = 0x200;
 
+/// How often this thread has gone to sleep by itself (`ru_nvcsw`, getrusage(2)).
+pub fn times_slept() -> i64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the structure is filled, or stays as it is; zeros are valid.
+    unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init().ru_nvcsw
+    }
+}
+
 /// The kernel's name of an inode: `struct file_handle`.
 #[derive(Clone, Copy)]
 #[repr(C)]
