@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use weft_engine::abi::*;
 use weft_engine::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
-use weft_engine::ring::{ENTRY_WORDS, HEADER_WORDS};
+use weft_engine::ring::{EntryKind, ENTRY_WORDS, HEADER_WORDS};
 use weft_engine::socket::reset_on_close;
 use weft_engine::status::Status;
 
@@ -196,7 +196,7 @@ impl Objects {
             let head = word(HEAD_WORD).load(Relaxed);
             let at = HEADER_WORDS + (head as usize % capacity) * ENTRY_WORDS;
             let (kind, status) = (word(at + 1).load(Relaxed), word(at + 2).load(Relaxed) as i32);
-            assert!((1..=8).contains(&kind), "an entry of kind {kind}");
+            assert!((1..=EntryKind::Port as u32).contains(&kind), "an entry of kind {kind}");
             check(status);
             if (4..=5).contains(&kind) && self.connections.len() < KIND_MAX {
                 let handle = u64::from(word(at + 7).load(Relaxed)) << 32 | u64::from(word(at + 6).load(Relaxed));
