@@ -443,6 +443,14 @@ impl Device {
                 LISTENERS.remove(listener.handle);
             }
         }
+        self.stop.store(true, Ordering::SeqCst);
+        self.watch.release();
+        self.interrupt();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        // The background thread may have accepted connections until now.
         for conn in CONNS.all() {
             if Arc::ptr_eq(&conn.device, self) {
                 conn.abort();
@@ -454,13 +462,6 @@ impl Device {
                 shared.close();
                 SHARED.remove(shared.handle);
             }
-        }
-        self.stop.store(true, Ordering::SeqCst);
-        self.watch.release();
-        self.interrupt();
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
         }
         lock(&self.hot).clear();
         lock(&self.ready).clear();

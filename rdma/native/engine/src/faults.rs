@@ -1,9 +1,9 @@
-//! Panics that tests of this crate inject where `fault!` stands. Compiled for those tests only: nothing of it is in the library.
-use std::sync::Mutex;
+//! Panics and pauses that tests of this crate inject where `fault!` stands. Compiled for those tests only: nothing of it is in the library.
+use std::sync::{Arc, Barrier, Mutex};
 
 use crate::lock;
 
-/// Where a panic can be injected.
+/// Where something can be injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// A listener takes a connection (its handle).
@@ -24,15 +24,27 @@ pub enum Point {
     Flush,
 }
 
-static PLAN: Mutex<Vec<(Point, u64)>> = Mutex::new(Vec::new());
+/// What is injected.
+enum Fault {
+    Panic,
+    /// Waits for the test twice: to tell it that it is here, and to be told to go on.
+    Pause(Arc<Barrier>),
+}
 
-/// Panics if that is planned for this place and object, once.
+static PLAN: Mutex<Vec<(Point, u64, Fault)>> = Mutex::new(Vec::new());
+
+/// Does what is planned for this place and object, once.
 pub fn trip(point: Point, handle: u64) {
     let mut plan = lock(&PLAN);
-    if let Some(at) = plan.iter().position(|planned| *planned == (point, handle)) {
-        plan.swap_remove(at);
-        drop(plan);
-        panic!("injected: {point:?}");
+    let Some(at) = plan.iter().position(|planned| (planned.0, planned.1) == (point, handle)) else { return };
+    let (.., fault) = plan.swap_remove(at);
+    drop(plan);
+    match fault {
+        Fault::Panic => panic!("injected: {point:?}"),
+        Fault::Pause(meet) => {
+            meet.wait();
+            meet.wait();
+        }
     }
 }
 
@@ -42,6 +54,7 @@ mod tests {
 
     use super::*;
     use crate::abi::*;
+    use crate::device::DEVICES;
     use crate::memory::{REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE};
     use crate::ring::{EntryKind, ENTRY_WORDS, HEADER_WORDS};
     use crate::status::Status;
@@ -270,7 +283,29 @@ mod tests {
     }
 
     fn plan(point: Point, handle: u64) {
-        lock(&PLAN).push((point, handle));
+        lock(&PLAN).push((point, handle, Fault::Panic));
+    }
+
+    #[test]
+    fn a_connection_accepted_while_its_device_is_closed_goes_with_it() {
+        let node = Node::open();
+        let device = DEVICES.get(node.device as u64).unwrap();
+        let (listener, port) = node.listen();
+        let meet = Arc::new(Barrier::new(2));
+        lock(&PLAN).push((Point::Accept, listener, Fault::Pause(Arc::clone(&meet))));
+        let _peer = std::net::TcpStream::connect(("127.0.0.1", port as u16)).unwrap();
+        meet.wait(); // the background thread has taken it, and nobody knows of it
+        std::thread::scope(|scope| {
+            let handle = node.device;
+            let closing = scope.spawn(move || weft_device_close(handle));
+            // to where it waits for the background thread: sooner would be no test, and no failure
+            std::thread::sleep(Duration::from_millis(50));
+            meet.wait();
+            assert_eq!(closing.join().unwrap(), 0);
+        });
+        assert_eq!(device.alive.load(Ordering::SeqCst), 0);
+        // SAFETY: the descriptor is this test's.
+        unsafe { libc::close(node.fd) };
     }
 
     #[test]

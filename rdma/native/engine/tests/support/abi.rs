@@ -464,10 +464,19 @@ pub fn c_abi(input: &[u8]) {
     // somebody who looks up a name may be at it still
     let end = Instant::now() + Duration::from_secs(10);
     let is_gone = |device: &Arc<Device>| Arc::strong_count(device) == 1 && device.alive.load(Ordering::SeqCst) == 0;
+    let known = || (DEVICES.count(), CONNS.count(), LISTENERS.count(), SHARED.count());
     while !objects.closed.iter().all(is_gone) {
-        assert!(Instant::now() < end, "connections or queues of a closed device are still in memory");
+        if Instant::now() > end {
+            let held =
+                objects.closed.iter().map(|device| (Arc::strong_count(device), device.alive.load(Ordering::SeqCst)));
+            let held: Vec<_> = held.collect();
+            panic!(
+                "closed devices are still held, (by how many, connections and queues alive): {held:?}; known: {:?}",
+                known()
+            );
+        }
         std::thread::yield_now();
     }
-    let left = (DEVICES.count(), CONNS.count(), LISTENERS.count(), SHARED.count());
+    let left = known();
     assert_eq!(left, (0, 0, 0, 0), "devices, connections, listeners, shared queues are left");
 }
