@@ -21,6 +21,8 @@ import { PerftestRun } from "./run.ts";
 /** perftest's server begins to listen for the measured connection when it has said so. */
 const RETRIES = 50;
 const RETRY_MS = 100;
+/** It makes its memory and queues before it accepts. Where an attempt is given up meanwhile, it takes that one and fails. */
+const REPLY_TIMEOUT_MS = 60_000;
 
 /** Measures every row, with the server on {@linkcode PerfOptions.hostname}. */
 export async function runPerftestClient(options: PerfOptions, io: CommandIo): Promise<void> {
@@ -69,7 +71,7 @@ class Client implements Part {
     const { signal } = this.#io;
     try {
       const settings = { pd, crc, outboundReadDepth: readDepth, mulpdu, congestion, signal, onReady };
-      await device.connect({ hostname: hostname!, port, ...settings });
+      await device.connect({ hostname: hostname!, port, replyTimeoutMs: REPLY_TIMEOUT_MS, ...settings });
     } catch (error) {
       if (!(error instanceof RdmaError) || error.code !== "Rejected") throw error;
       const reason = decodeRefusal(error.privateData ?? new Uint8Array(0)) ?? "it rejects the connection";
