@@ -108,14 +108,12 @@ impl Create {
         }
     }
 
-    /// What to set on a new file.
+    /// What to set on a new file that has been made.
     fn changes(self) -> Changes {
         match self {
             Self::Unchecked(changes) | Self::Guarded(changes) => changes,
-            Self::Exclusive { atime, mtime } => Changes {
-                mode: Some(EXCLUSIVE_FILE_MODE),
-                ..Changes::times(NewTime::At((atime, 0)), NewTime::At((mtime, 0)))
-            },
+            // it has its times and its mode
+            Self::Exclusive { .. } => Changes::times(NewTime::Keep, NewTime::Keep),
         }
     }
 }
@@ -143,12 +141,7 @@ pub fn create(context: &mut Context<'_, '_>, request: &mut Request<'_>) -> Resul
                 (mode, export.act(&who, || open_new(&place, mode)))
             }
             Create::Exclusive { atime, mtime } => {
-                let made = export.act(&who, || match open_marked(export, &place, (*atime, *mtime)) {
-                    // A file system without unnamed files: a crash between name and times leaves a file that is nobody's.
-                    Err(Errno::OPNOTSUPP | Errno::ISDIR) => open_new(&place, EXCLUSIVE_FILE_MODE),
-                    other => other,
-                });
-                (EXCLUSIVE_FILE_MODE, made)
+                (EXCLUSIVE_FILE_MODE, export.act(&who, || open_marked(export, &place, (*atime, *mtime))))
             }
         };
         match made {
@@ -171,16 +164,21 @@ fn open_new(place: &Place, mode: u32) -> Result<OwnedFd> {
 }
 
 /// As `open_new`, with times in which a verifier is kept: set before the file has its name, so that a server killed at any
-/// moment leaves either no file or one that the same call, sent again, knows.
+/// moment leaves either no file or one that the same call, sent again, knows. On a file system without unnamed files they are
+/// set behind it, and a server killed in between leaves a file that is nobody's.
 fn open_marked(export: &Export, place: &Place, (atime, mtime): (i64, i64)) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(EXCLUSIVE_FILE_MODE);
-    let fd = rustix::fs::openat2(&place.directory.fd, c".", flags, mode, CONFINED)?;
+    let (fd, named) = match rustix::fs::openat2(&place.directory.fd, c".", flags, mode, CONFINED) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => (open_new(place, EXCLUSIVE_FILE_MODE)?, true),
+        other => (other?, false),
+    };
     let at = |seconds| Timespec { tv_sec: seconds, tv_nsec: 0 };
     rustix::fs::futimens(&fd, &Timestamps { last_access: at(atime), last_modification: at(mtime) })?;
-    let unnamed = proc_name(fd.as_fd());
-    let follow = AtFlags::SYMLINK_FOLLOW;
-    rustix::fs::linkat(export.proc(), unnamed.as_str(), &place.directory.fd, &place.name, follow)?;
+    if !named {
+        let (source, follow) = (proc_name(fd.as_fd()), AtFlags::SYMLINK_FOLLOW);
+        rustix::fs::linkat(export.proc(), source.as_str(), &place.directory.fd, &place.name, follow)?;
+    }
     Ok(fd)
 }
 
