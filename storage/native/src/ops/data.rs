@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 
 /// Up to so many bytes are written on the calling thread, unless writes have had to wait lately: they go to the page cache in less time than
-/// a thread takes to be woken, and from memory that is still in the processor's cache. 2 MiB, what one WRITE brings at most: a fifth faster than by
-/// the pool with one core, and with two.
+/// a thread takes to be woken, and from memory that is still in the processor's cache. 2 MiB, what one WRITE brings at most (of 1 MiB: a fifth
+/// faster than by the pool with one core, and with two).
 const INLINE_WRITE_BYTES_MAX: usize = 1 << 21;
 /// Pieces of one write.
 const PIECES_MAX: usize = 1024;
