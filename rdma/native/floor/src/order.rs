@@ -81,8 +81,10 @@ impl Order {
 
     pub fn decode(bytes: [u8; ORDER_BYTES]) -> io::Result<Order> {
         let invalid = |what: &str| Error::new(ErrorKind::InvalidData, what);
-        let (_, kind) = *KINDS.get(usize::from(bytes[0])).ok_or_else(|| invalid("unknown kind"))?;
-        let (_, means) = *MEANS.get(usize::from(bytes[1])).ok_or_else(|| invalid("unknown means"))?;
+        let kind = KINDS.iter().map(|(_, kind)| *kind).find(|kind| *kind as u8 == bytes[0]);
+        let kind = kind.ok_or_else(|| invalid("unknown kind"))?;
+        let means = MEANS.iter().map(|(_, means)| *means).find(|means| *means as u8 == bytes[1]);
+        let means = means.ok_or_else(|| invalid("unknown means"))?;
         let mut half = [0; 4];
         half.copy_from_slice(&bytes[4..8]);
         let request = u64::from(u32::from_le_bytes(half));
