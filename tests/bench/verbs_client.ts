@@ -3,13 +3,13 @@
  *
  * @module
  */
-import process from "node:process";
 import { Device, type QueuePair } from "../../rdma/mod.ts";
 import { Pinger } from "./pings.ts";
 import {
   ASK_COUNTERS,
   ASK_CPU,
   ASLEEP,
+  cpuMicros,
   IDLE_GAP_MS,
   IDLE_PINGS,
   IN_EVENT_LOOP,
@@ -147,8 +147,7 @@ async function transfer(
   /** Once the peer has everything: the seconds that both processes have had of processors so far. */
   const cpuSoFar = async () => {
     const theirs = (await pinger.ask(ASK_CPU)).getFloat64(0);
-    const { user, system } = process.cpuUsage();
-    return (user + system + theirs) / 1e6;
+    return (cpuMicros() + theirs) / 1e6;
   };
   await run(WARM_UP_BYTES / bytes);
   const cpuBefore = await cpuSoFar();

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import process from "node:process";
 
 /** Bytes of an RDMA Write or Read. */
 export const TRANSFER_BYTES = 1024 * 1024;
@@ -10,6 +11,12 @@ export const TRANSFER_BYTES = 1024 * 1024;
 export const ASK_COUNTERS = 1;
 /** Asks for the processor time that the peer has used so far, µs as f64. */
 export const ASK_CPU = 2;
+/** The processor time that this process has used so far, µs. */
+export function cpuMicros(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
+}
+
 /** First byte of the private data: a connection for pings alone, or one with a region of TRANSFER_BYTES. */
 export const Purpose = { Pings: 0, Transfers: 1 } as const;
 /** Round trips with a pause before each: long enough for both ends, and the cores, to be asleep. */

@@ -3,10 +3,9 @@
  *
  * @module
  */
-import process from "node:process";
 import { Access, type ConnectionRequest, Device } from "../../rdma/mod.ts";
 import { echo } from "./pings.ts";
-import { ASK_CPU, ASLEEP, IN_EVENT_LOOP, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
+import { ASK_CPU, ASLEEP, cpuMicros, IN_EVENT_LOOP, Purpose, TRANSFER_BYTES } from "./verbs_protocol.ts";
 
 const device = Device.open();
 /** Two that never poll on their own. */
@@ -27,10 +26,7 @@ async function accept(device: Device, request: ConnectionRequest): Promise<void>
     view.setBigUint64(8, region.address);
   }
   const tell = (question: number, answer: DataView) => {
-    if (question === ASK_CPU) {
-      const { user, system } = process.cpuUsage();
-      return answer.setFloat64(0, user + system);
-    }
+    if (question === ASK_CPU) return answer.setFloat64(0, cpuMicros());
     const { bytesPlaced, bytesStagedLarge } = device.counters();
     answer.setFloat64(0, bytesPlaced);
     answer.setFloat64(8, bytesStagedLarge);
