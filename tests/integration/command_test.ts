@@ -157,3 +157,37 @@ Deno.test("RDMA first, TCP where the peer has none", async () => {
     await serve;
   }
 });
+
+Deno.test("CRCs are asked for where the URL says so, or the server, and on loopback else not", async () => {
+  const CRC_FLAG = 0x40;
+  for (const args of [[], ["--crc=off"], ["--crc=on"]]) {
+    await using server = await WeftServer.start({ args });
+    await Deno.writeTextFile(`${server.directory}/f`, "text");
+    for (const option of ["", "&crc=off", "&crc=on"]) {
+      const relay = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const flags: number[] = [];
+      const relaying = (async () => {
+        using client = await relay.accept();
+        using other = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+        const copy = async (from: Deno.TcpConn, to: Deno.TcpConn) => {
+          let isFirst = true;
+          for await (const bytes of from.readable) {
+            if (isFirst) flags.push(bytes[16]); // of an MPA frame, which comes in one piece
+            isFirst = false;
+            for (let at = 0; at < bytes.byteLength;) at += await to.write(bytes.subarray(at));
+          }
+          await to.closeWrite().catch(() => {});
+        };
+        await Promise.allSettled([copy(client, other), copy(other, client)]);
+      })();
+      const about = `server ${args}, URL ${option}`;
+      const url = `nfs://127.0.0.1:${relay.addr.port}/f?proto=rdma${option}`;
+      assertEquals(await weft("cat", url), { status: 0, out: "text", err: "" }, about);
+      relay.close();
+      await relaying;
+      const asked = option === "&crc=on";
+      const granted = asked || args.includes("--crc=on");
+      assertEquals(flags.map((each) => (each & CRC_FLAG) !== 0), [asked, granted], about);
+    }
+  }
+});
