@@ -1,4 +1,6 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import type { AdderRequest } from "./_testing/adder.ts";
+import { until } from "./_testing/pair.ts";
 import { Access, type ConnectionRequest, Device, type QueuePair, RdmaError } from "./mod.ts";
 
 async function pair(device: Device, crc = false) {
@@ -64,6 +66,33 @@ Deno.test("atomic against other queue pairs and against Atomics of this process"
   const originals = await Promise.all(adds);
   assertEquals(first.cells[0], BigInt(3 * rounds));
   assertEquals(new Set(originals).size, originals.length, "no two saw the same value");
+});
+
+Deno.test("atomic against a thread that never stops changing the same word", async () => {
+  await using device = Device.open();
+  const { pd, client } = await pair(device);
+  const buffer = new SharedArrayBuffer(64);
+  const cells = new BigUint64Array(buffer);
+  const region = pd.register(cells, Access.RemoteAtomic);
+  const adder = new Worker(new URL("./_testing/adder.ts", import.meta.url), { type: "module" });
+  const counted = new Promise<bigint>((resolve) => adder.onmessage = ({ data }) => resolve(data));
+  const request: AdderRequest = { buffer, counter: 0, begun: 1, stop: 2 };
+  adder.postMessage(request);
+  await until(() => Atomics.load(cells, request.begun) === 1n);
+  let added = 0n;
+  // rounds in which both have counted: each operation is a chance to lose what the other has counted meanwhile
+  for (let rounds = 0; rounds < 200;) {
+    const before = Atomics.load(cells, request.counter);
+    for (let i = 1; i < 1000; i++) {
+      client.postSend({ opcode: "fetchAdd", remote: region, add: 1n, signalled: false });
+    }
+    await client.fetchAdd(region, 1n);
+    added += 1000n;
+    if (Atomics.load(cells, request.counter) > before + 1000n) rounds++;
+  }
+  Atomics.store(cells, request.stop, 1n);
+  assertEquals(await counted + added, Atomics.load(cells, request.counter));
+  adder.terminate();
 });
 
 async function relisten(device: Device, { pd }: { pd: import("./mod.ts").ProtectionDomain }) {

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { connectPair, type Pair, type PairOptions, since, until, whole } from "./_testing/pair.ts";
-import type { QueuePair, WorkCompletion } from "./mod.ts";
+import { Access, type QueuePair, type WorkCompletion } from "./mod.ts";
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -44,6 +44,20 @@ Deno.test("solicited only: plain Sends do not wake JavaScript, a solicited one b
   await client.qp.sendImmediate(8n, { solicited: true });
   await until(() => got.length === 7);
   assertEquals(got.slice(5).map(({ immediate }) => immediate), [7n, 8n]);
+});
+
+Deno.test("solicited only: a Send with Invalidate wakes where it is solicited, too", async () => {
+  const { pair, got } = await scene({ server: { solicitedOnly: true } });
+  await using _ = pair;
+  const { client, server } = pair;
+  const region = server.pd.allocate(4096);
+  const [plain, solicited] = [0, 1].map(() => region.bind({ access: Access.RemoteWrite }));
+  await client.qp.send([], { invalidate: plain.stag });
+  await sleep(30);
+  assertEquals(got.length, 0);
+  await client.qp.send([], { invalidate: solicited.stag, solicited: true });
+  await until(() => got.length === 2);
+  assertEquals(got.map(({ invalidatedStag }) => invalidatedStag), [plain.stag, solicited.stag]);
 });
 
 Deno.test("solicited only: asking for progress, an error and the end bring what is there", async () => {
