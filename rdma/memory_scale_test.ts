@@ -28,7 +28,8 @@ Deno.test("memory at scale: a region of 16 GiB, written at its end, takes no mem
   assert(grown < 256 * 1024, `${grown} KiB more than before are resident`);
   // a message has less than 4 GiB (RFC 5041 §5.1), and is refused before anything is queued
   const local = [{ region, offset: 0, length: 2 ** 32 }];
-  for (const work of [{ opcode: "write", local, remote: source }, { opcode: "send", local }] as const) {
+  const works = [{ opcode: "write", local, remote: source }, { opcode: "read", local, remote: source }] as const;
+  for (const work of [...works, { opcode: "send", local } as const]) {
     assertThrows(() => server.qp.postSend(work), RangeError, "2^32 - 1 bytes");
   }
   assertThrows(() => server.qp.postRecv(local, () => {}), RangeError, "2^32 - 1 bytes");

@@ -175,6 +175,55 @@ Deno.test("start-up: its time-outs can be set", async () => {
   }
 });
 
+Deno.test("start-up: how long TCP may take to connect can be set", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const { listener, port } = listen();
+  using _ = listener;
+  const controller = new AbortController();
+  // nobody takes them, so that from some number on the system leaves them unanswered
+  const all = Array.from({ length: 700 }, () =>
+    device.connect({
+      hostname: "127.0.0.1",
+      port,
+      pd,
+      connectTimeoutMs: 100,
+      replyTimeoutMs: 60_000,
+      signal: controller.signal,
+    }));
+  const [first, ...others] = all.map((one) => one.then(() => undefined, (error) => error));
+  const error = await within(Promise.race([first, ...others]));
+  assertEquals(error instanceof RdmaError && error.code, "TimedOut");
+  controller.abort();
+  await Promise.all([first, ...others]);
+});
+
+Deno.test("start-up: in revision 1 there may be 512 bytes of private data", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const privateData = fill(new Uint8Array(512), 3);
+  const asked = Promise.withResolvers<Uint8Array>();
+  const ours = device.listen({
+    port: 0,
+    onRequest: (request) => {
+      asked.resolve(request.privateData);
+      void request.accept({ pd, privateData: privateData.subarray(0, 508) });
+    },
+  });
+  using initiator = await RawPeer.connect(ours.port);
+  await initiator.write(mpaRequest({ revision: 1, enhanced: false, privateData }));
+  assertEquals((await initiator.readMpa()).subarray(20), privateData.subarray(0, 508));
+  assertEquals(await asked.promise, privateData);
+  const { listener, port } = listen();
+  using _ = listener;
+  const connecting = device.connect({ hostname: "127.0.0.1", port, pd, revision: 1 });
+  using responder = await RawPeer.accept(listener, mpaReply({ revision: 1, enhanced: false, privateData }));
+  const qp = await connecting;
+  assertEquals(qp.privateData, privateData);
+  qp.abort();
+  responder.close();
+});
+
 Deno.test("start-up: FPDUs are as large as the MULPDU that was set allows", async () => {
   for (const mulpdu of [128, 1444, 16_384, 65_535]) {
     const { listener, port } = listen();

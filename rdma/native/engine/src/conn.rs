@@ -206,6 +206,15 @@ impl Options {
     fn wants_crc(&self, facts: &Facts) -> bool {
         self.crc == 1 || (self.crc == 2 && !facts.is_local())
     }
+
+    /// The most payload of an FPDU to send.
+    fn payload_max(&self, facts: &Facts) -> usize {
+        match self.mulpdu as usize {
+            0 if facts.is_local() => PAYLOAD_LOCAL,
+            0 => PAYLOAD_REMOTE,
+            mulpdu => mulpdu.saturating_sub(UNTAGGED_HEADER_LEN - LENGTH_LEN).clamp(PAYLOAD_MIN, PAYLOAD_LOCAL),
+        }
+    }
 }
 
 fn or_usual(chosen: Duration, usual: Duration) -> Duration {

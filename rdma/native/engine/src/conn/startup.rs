@@ -236,11 +236,7 @@ impl Conn {
         inner.rx.markers = established.receive_markers.then(Box::default);
         inner.tx.ird = usize::from(established.ird);
         inner.tx.ord = usize::from(established.ord);
-        inner.tx.payload_max = match options.mulpdu as usize {
-            0 if inner.facts.is_local() => PAYLOAD_LOCAL,
-            0 => PAYLOAD_REMOTE,
-            mulpdu => mulpdu.saturating_sub(UNTAGGED_HEADER_LEN - LENGTH_LEN).clamp(PAYLOAD_MIN, PAYLOAD_LOCAL),
-        };
+        inner.tx.payload_max = options.payload_max(&inner.facts);
         inner.tx.open = established.role == Role::Initiator;
         inner.facts.mulpdu = (inner.tx.payload_max + UNTAGGED_HEADER_LEN - LENGTH_LEN) as u32;
         inner.facts.revision = established.revision;
@@ -318,5 +314,51 @@ impl Conn {
             self.end_sending(inner);
             Status::Ok
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(crc: u32, mulpdu: u32) -> Options {
+        Options {
+            stream: false,
+            startup: StartupOptions::default(),
+            crc,
+            pd: 1,
+            solicited_only: false,
+            send_moderation: None,
+            receive_moderation: None,
+            mulpdu,
+            congestion: Congestion::default(),
+            connect_timeout: Duration::ZERO,
+            reply_timeout: Duration::ZERO,
+            any_revision: true,
+            shared: None,
+        }
+    }
+
+    fn between(local: &str, remote: &str) -> Facts {
+        let address = |host: &str| Some(SocketAddr::new(host.parse().unwrap(), 1));
+        Facts { local: address(local), remote: address(remote), ..Facts::default() }
+    }
+
+    #[test]
+    fn what_suits_a_connection_depends_on_whether_it_leaves_the_host() {
+        let within =
+            [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("192.0.2.1", "127.0.0.3"), ("192.0.2.1", "192.0.2.1")];
+        let beyond = [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")];
+        for (hosts, is_beyond) in [(&within[..], false), (&beyond[..], true)] {
+            for (local, remote) in hosts {
+                let facts = between(local, remote);
+                let asks = [0, 1, 2].map(|crc| options(crc, 0).wants_crc(&facts));
+                assert_eq!(asks, [false, true, is_beyond], "{local} {remote}");
+                let usual = if is_beyond { PAYLOAD_REMOTE } else { PAYLOAD_LOCAL };
+                let lengths = [0, 1, 1460, 65_535].map(|mulpdu| options(2, mulpdu).payload_max(&facts));
+                assert_eq!(lengths, [usual, PAYLOAD_MIN, 1442, PAYLOAD_LOCAL], "{local} {remote}");
+            }
+        }
+        assert!(options(2, 0).wants_crc(&Facts::default()), "nobody knows where the peer is");
     }
 }
