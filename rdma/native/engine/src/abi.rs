@@ -4,7 +4,7 @@
 //! [`Status::Panic`]. Results are negative [`Status`] values on failure; outputs are written on success only. Buffers are the caller's and used during the call
 //! only, except registered and posted memory, which stays in use until deregistered or completed.
 use std::cell::Cell;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::counters::TALLY_ELSEWHERE;
 use crate::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
 use crate::listener::{Listener, CONNECTIONS_MAX};
 use crate::memory::{Grant, Region, REREGISTER};
+use crate::resolver;
 use crate::shared::SharedReceives;
 use crate::socket::Congestion;
 use crate::status::Status;
@@ -464,20 +465,12 @@ pub unsafe extern "C" fn weft_connect(
         let conn = CONNS.insert_with(|new| Conn::connect(new, &device, tag, options)).ok_or(Status::Exhausted)?;
         // SAFETY: the caller vouches for `out`.
         unsafe { output(out, [conn.handle as f64]) }?;
-        let made = conn.handle;
         match host.parse() {
             Ok(ip) => conn.resolved(&[SocketAddr::new(ip, port)]),
+            Err(_) if resolver::look_up(host, port, conn.handle) => {}
             Err(_) => {
-                // The system's resolver may block for seconds; it gets a thread of its own, and the connect's deadline bounds the wait.
-                let spawned = std::thread::Builder::new().name("weft-resolve".into()).spawn(move || {
-                    let addresses: Vec<_> =
-                        (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-                    conn.resolved(&addresses);
-                });
-                if spawned.is_err() {
-                    CONNS.get(made).inspect(|conn| conn.forget());
-                    return Err(Status::Exhausted);
-                }
+                conn.forget();
+                return Err(Status::Exhausted);
             }
         }
         Ok(0)

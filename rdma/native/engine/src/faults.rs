@@ -18,6 +18,8 @@ pub enum Point {
     Place,
     /// An atomic operation is about to be carried out, its memory pinned.
     Atomic,
+    /// A name is about to be looked up (the port it is for).
+    Resolve,
     /// A deadline is looked at.
     Deadline,
     /// Outstanding work is about to be flushed.
@@ -54,8 +56,9 @@ mod tests {
 
     use super::*;
     use crate::abi::*;
-    use crate::device::DEVICES;
+    use crate::device::{CONNS, DEVICES};
     use crate::memory::{REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE};
+    use crate::resolver::{settle, THREADS_MAX};
     use crate::ring::{EntryKind, ENTRY_WORDS, HEADER_WORDS};
     use crate::status::Status;
 
@@ -145,20 +148,15 @@ mod tests {
         }
 
         fn connect(&self, port: u32, tag: u32) -> u64 {
-            let mut out = [0.0];
+            self.connect_to(b"127.0.0.1", port, tag)
+        }
+
+        fn connect_to(&self, host: &[u8], port: u32, tag: u32) -> u64 {
+            let (mut out, settings) = ([0.0], settings());
+            let (host, length, settings) = (host.as_ptr(), host.len() as u32, settings.as_ptr());
             // SAFETY: the lengths are those of what is passed.
             let status = unsafe {
-                weft_connect(
-                    self.device,
-                    b"127.0.0.1".as_ptr(),
-                    9,
-                    port,
-                    tag,
-                    settings().as_ptr(),
-                    std::ptr::null(),
-                    0,
-                    out.as_mut_ptr(),
-                )
+                weft_connect(self.device, host, length, port, tag, settings, std::ptr::null(), 0, out.as_mut_ptr())
             };
             assert_eq!(status, 0);
             out[0] as u64
@@ -410,5 +408,45 @@ mod tests {
         scene.works(again, 11);
         scene.works(scene.bystander.0, BYSTANDER);
         scene.close();
+    }
+
+    #[test]
+    fn names_are_looked_up_by_a_few_threads_for_which_no_device_waits() {
+        // the resolver refuses it without asking anybody
+        const NAME: &[u8] = b"a\0b";
+        let threads = || {
+            let names = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path().join("comm"));
+            names.filter(|name| std::fs::read_to_string(name).is_ok_and(|name| name.trim() == "weft-resolve")).count()
+        };
+        let (busy, mut waiting) = (Node::open(), Node::open());
+        let device = DEVICES.get(busy.device as u64).unwrap();
+        // as many as there may be threads are in the middle of it
+        let pauses: Vec<_> = (0..THREADS_MAX as u32)
+            .map(|port| {
+                let meet = Arc::new(Barrier::new(2));
+                lock(&PLAN).push((Point::Resolve, port.into(), Fault::Pause(Arc::clone(&meet))));
+                busy.connect_to(NAME, port, port);
+                meet.wait();
+                meet
+            })
+            .collect();
+        // others wait in line; one of them is given up, and one panics
+        plan(Point::Resolve, 101);
+        let [_, panics, _] = [100, 101, 102].map(|port| waiting.connect_to(NAME, port, port));
+        plan(Point::Resolve, 103);
+        assert_eq!(weft_release(waiting.connect_to(NAME, 103, 103) as f64), 0);
+        assert_eq!(threads(), THREADS_MAX);
+        // they do not hold up the end of their device, and nothing of it is left with them
+        busy.close();
+        assert_eq!((Arc::strong_count(&device), device.alive.load(Ordering::SeqCst)), (1, 0));
+        pauses.iter().for_each(|meet| _ = meet.wait());
+        for tag in [100, 102] {
+            assert_eq!(waiting.next(tag, EntryKind::Closed).0, Status::Unreachable as i32);
+        }
+        settle();
+        assert!(CONNS.get(panics).is_some()); // its deadline will end it
+                                              // nobody has looked up what nobody wanted any more
+        assert!(lock(&PLAN).iter().any(|planned| (planned.0, planned.1) == (Point::Resolve, 103)));
+        waiting.close();
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use weft_engine::abi::*;
 use weft_engine::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
+use weft_engine::resolver::settle;
 use weft_engine::ring::{EntryKind, ENTRY_WORDS, HEADER_WORDS};
 use weft_engine::socket::reset_on_close;
 use weft_engine::status::Status;
@@ -461,7 +462,9 @@ pub fn c_abi(input: &[u8]) {
     for peer in std::mem::take(&mut objects.peers) {
         reset_on_close(&OwnedFd::from(peer)); // or thousands of closed connections would hold on to their ports
     }
-    // somebody who looks up a name may be at it still
+    // No thread of the engine's may be left when leaks are looked for. Once the kernel has begun to give the numbers of threads out again, the sanitizer takes a thread for
+    // the ended one that had its number before, and what it alone points to for lost.
+    settle();
     let end = Instant::now() + Duration::from_secs(10);
     let is_gone = |device: &Arc<Device>| Arc::strong_count(device) == 1 && device.alive.load(Ordering::SeqCst) == 0;
     let known = || (DEVICES.count(), CONNS.count(), LISTENERS.count(), SHARED.count());
