@@ -13,7 +13,7 @@ import { congestionControls, type FloorOrder, measureFloor } from "./floor.ts";
 import { isOneSided, Pinger } from "./latency.ts";
 import { decodeRefusal, decodeReply, encodeRequest } from "./messages.ts";
 import { iterationsFor, type PerfOptions } from "./options.ts";
-import { formatHead, formatJson, formatRow, type Row } from "./report.ts";
+import { formatHead, formatJson, formatRow, newRow, type Row } from "./report.ts";
 import { Run, type RunSpec } from "./run.ts";
 import { median, medians } from "./statistics.ts";
 
@@ -156,7 +156,7 @@ class Client {
     const cpu = process.cpuUsage(cpuBefore);
     let theirs = { messages: 0, cpuMs: 0 };
     for (const lane of lanes) theirs = await run.hear(lane, "done");
-    const row: Row = { sizeBytes: spec.sizeBytes, crc: lanes[0].queuePair!.crc, iterations: 0 };
+    const row = newRow(spec.sizeBytes, lanes[0].queuePair!);
     if (measure instanceof Pinger) {
       row.latency = measure.latencies.summarize();
       row.iterations = row.latency.count;

@@ -1,4 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { ROOT } from "../_ffi/build.ts";
+import { findExecutable } from "../_ffi/toolchain.ts";
 import { Weft, weft } from "../_testing/weft.ts";
 import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
@@ -51,6 +53,14 @@ for (const verb of ["write", "read", "send"]) {
     }
   });
 
+  Deno.test(`perf: ${verb}_lat of every size`, async () => {
+    const rows = await measureRows(`${verb}_lat`, ["-a", "-n", "3"]);
+    assertEquals(rows.map((row) => row.size), Array.from({ length: 23 }, (_, i) => 2 ** (i + 1)));
+    for (const { op, iterations, usMedian, usP99 } of rows) {
+      assertEquals([op, iterations, (usMedian as number) > 0, usP99 >= usMedian], [`${verb}_lat`, 3, true, true]);
+    }
+  });
+
   Deno.test(`perf: ${verb}_bw in both directions, on several connections, with CRC, in lists`, async () => {
     const options = [
       "-b",
@@ -97,10 +107,47 @@ Deno.test("perf: write_lat beyond the 255 marks of a message, and for a time", a
   assertEquals((await measureRows("write_lat", ["-D", "0.1", "-s", "1"]))[0].size, 1);
 });
 
-Deno.test("perf: FPDUs of a length, and a congestion control, of one's choice", async () => {
-  const [row] = await measureRows("write_bw", ["--mulpdu", "1448", "--congestion", "system", "-n", "50"]);
-  assertEquals([row.size, row.iterations], [65536, 50]);
+Deno.test("perf: FPDUs of a length, a congestion control, and a number of Reads of one's choice", async () => {
+  const [usual] = await measureRows("write_bw", ["-n", "50"]);
+  assertEquals([usual.congestion, usual.mulpdu as number > 65_000, usual.readDepth], ["cubic", true, 64]);
+  const chosen = ["--mulpdu", "1448", "--congestion", "reno", "-o", "3", "-n", "50"];
+  for (const operation of ["write_bw", "read_bw", "atomic_lat"]) {
+    const [row] = await measureRows(operation, chosen);
+    assertEquals([row.op, row.congestion, row.readDepth, row.iterations], [operation, "reno", 3, 50]);
+    assertEquals([(row.mulpdu as number) <= 1448, (row.mulpdu as number) > 1400], [true, true]);
+  }
 });
+
+Deno.test("perf: every atomic operation, and no other", async () => {
+  for (const type of ["FETCH_AND_ADD", "CMP_AND_SWAP", "SWAP"]) {
+    assertEquals((await measureRows("atomic_lat", ["-A", type, "-n", "20"]))[0].size, 8);
+  }
+  const { code, stderr } = await weft("perf", "atomic_lat", "-A", "XOR", "host");
+  assertEquals(code, 2);
+  assertMatch(stderr, /'XOR' is no atomic operation: FETCH_AND_ADD, CMP_AND_SWAP, SWAP/);
+});
+
+const script = await findExecutable("script");
+if (script !== undefined) {
+  Deno.test("perf: on a terminal it shows how far it has come", async () => {
+    await using server = new Weft("perf", "write_bw", "-p", "0", "--listen", "127.0.0.1");
+    const perf = `${ROOT}/main.ts perf write_bw -D 0.5 -p ${await server.port()} 127.0.0.1`;
+    const { code, stdout } = await new Deno.Command(script, {
+      args: ["-qec", `'${Deno.execPath()}' run -A --no-check ${perf}`, "/dev/null"],
+      stdin: "null",
+    }).output();
+    const shown = new TextDecoder().decode(stdout).replaceAll("\x1b[K", "<clear>");
+    assertEquals(code, 0, shown);
+    const shares = [...shown.matchAll(/\rwrite_bw 65536 bytes (\d+)%<clear>/g)].map(([, share]) => Number(share));
+    assertEquals([shares.length > 1, shares], [true, shares.toSorted((a, b) => a - b)], shown);
+    // the row takes the place of the last one
+    assertMatch(shown, /\r<clear> 65536 +\d+/);
+  });
+} else {
+  Deno.test("perf: SKIPPED: on a terminal", () => {
+    console.log("SKIPPED: script is not installed, which makes a terminal (Debian: bsdutils)");
+  });
+}
 
 for (const verb of ["write", "read", "send"]) {
   Deno.test(`perf: ${verb}_bw with the processor time of both ends`, async () => {
@@ -143,6 +190,14 @@ Deno.test("perf: beside the floor", async () => {
   assertEquals(head.slice(5), ["CPU[s/GB]", "floor[Gb/sec]", "ratio", "floor CPU[s/GB]", "CPU ratio"]);
   assertEquals([row.length, row.every((cell) => Number(cell) >= 0)], [10, true], output);
 });
+
+for (const operation of ["read_bw", "send_bw", "write_lat", "read_lat", "atomic_lat"]) {
+  Deno.test(`perf: ${operation} beside the floor`, async () => {
+    const [row] = await measureRows(operation, ["--floor", "--rounds", "1", "-n", "20"], ["--floor"]);
+    const ours = (row.bytesPerSecond ?? row.usMedian) as number;
+    assertEquals([row.op, row.ratio], [operation, ours / (row.floor as number)]);
+  });
+}
 
 Deno.test("perf: how it must not be called", async () => {
   const calls: [string[], number, RegExp][] = [

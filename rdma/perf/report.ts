@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { QueuePair } from "../queue_pair.ts";
 import type { PerfOptions } from "./options.ts";
 import type { LatencySummary } from "./statistics.ts";
 
@@ -13,6 +14,12 @@ export const MEGABYTE: number = 2 ** 20;
 export interface Row {
   sizeBytes: number;
   crc: boolean;
+  /** The largest ULPDU that this end sends. */
+  mulpdu: number;
+  /** TCP's congestion control at this end. */
+  congestion: string;
+  /** RDMA Reads and atomic operations of this end that are outstanding at once, at the most. */
+  readDepth: number;
   /** Messages, or round trips. */
   iterations: number;
   /** Of bandwidth: those of both ends together, where both send. */
@@ -36,6 +43,12 @@ export interface Row {
   floorCpuSecondsPerGB?: number;
 }
 
+/** A row of what is measured on a connection, or on several that are alike, without figures so far. */
+export function newRow(sizeBytes: number, { crc, facts, outboundReadDepth }: QueuePair): Row {
+  const { mulpdu, congestion } = facts;
+  return { sizeBytes, crc, mulpdu, congestion, readDepth: outboundReadDepth, iterations: 0 };
+}
+
 /** What is ours over the floor. */
 function ratioOf({ bandwidth, latency, floor }: Row): number | undefined {
   return floor === undefined ? undefined : (bandwidth?.bytesPerSecond ?? latency?.median ?? 0) / floor;
@@ -53,6 +66,9 @@ export function formatJson(row: Row, { operation, connections, bidirectional, ev
     op: operation.name,
     size: row.sizeBytes,
     crc: row.crc,
+    mulpdu: row.mulpdu,
+    congestion: row.congestion,
+    readDepth: row.readDepth,
     iterations: row.iterations,
     ...bandwidth,
     ...latency && {

@@ -11,7 +11,7 @@ import { Sender } from "../bandwidth.ts";
 import { Pinger } from "../latency.ts";
 import { decodeRefusal } from "../messages.ts";
 import type { PerfOptions } from "../options.ts";
-import { formatHead, formatJson, formatRow, MEGABYTE, type Row } from "../report.ts";
+import { formatHead, formatJson, formatRow, MEGABYTE, newRow } from "../report.ts";
 import { carryOut, type Part } from "./course.ts";
 import { Exchange } from "./exchange.ts";
 import { Follower } from "./follower.ts";
@@ -94,7 +94,7 @@ class Client implements Part {
     if (!(measure instanceof Follower)) measure.start();
     await run.drive(() => measure.step());
     const elapsedMs = performance.now() - started;
-    const row: Row = { sizeBytes, crc: run.queuePair!.crc, iterations: 0 };
+    const row = newRow(sizeBytes, run.queuePair!);
     let report: BandwidthReport | undefined;
     if (measure instanceof Sender) {
       const messagesPerSecond = measure.completed / elapsedMs * 1000;
