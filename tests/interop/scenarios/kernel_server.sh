@@ -16,6 +16,9 @@ make_files() {
   truncate -s 5G sparse; echo -n "far out" | dd of=sparse bs=4096 seek=1310000 conv=notrunc status=none
   for i in $(seq 500); do echo "$i" >"many/$i"; done
 }
+far_in() { # what our client put there the last time, as the guest sees it
+  [[ $(stat -c %s /srv/x/far_in) == 5368709120 && $(dd if=/srv/x/far_in bs=4096 skip=1310000 count=1 status=none | tr -d '\0') == "far out" ]]
+}
 files_of() { cd "/srv/x/from_host_$1"; sha256sum --quiet -c /ctl/from_host.sha256; }
 attributes_of() {
   cd "/srv/x/from_host_$1"
@@ -26,6 +29,7 @@ check "the kernel serves over RDMA" serve
 check "files for the client" make_files
 touch /ctl/exported
 check "the client comes to its end" wait_for /ctl/client_done 600
+check "a sparse file that our client wrote beyond 4 GiB" far_in
 for route in rdma rdma-crc tcp; do
   check "files that our client wrote ($route)" files_of $route
   check "attributes and links that our client set ($route)" attributes_of $route

@@ -13,6 +13,8 @@ type Mounted = Awaited<ReturnType<typeof mount>>;
 
 /** Offset and text that the guest put into its sparse file. */
 const FAR_OUT = { at: 4096 * 1_310_000, text: "far out" };
+/** A sparse file that our client makes. */
+const FAR_IN = "far_in";
 const TIME = new Date("2001-02-03T04:05:06.125Z");
 
 /** The scenario `kernel-server`. */
@@ -85,6 +87,22 @@ async function useExport(
     await file.read(bytes);
     const text = new TextDecoder().decode(bytes);
     if (text !== FAR_OUT.text) throw new Error(`it reads ${JSON.stringify(text)}`);
+  });
+  await test("writes beyond 4 GiB", async () => {
+    const bytes = new TextEncoder().encode(FAR_OUT.text);
+    {
+      await using file = await fs.open(FAR_IN, { write: true, create: true, truncate: true });
+      await file.truncate(SPARSE_BYTES);
+      await file.writeAt(bytes, FAR_OUT.at);
+    }
+    await using file = await fs.open(FAR_IN, { read: true });
+    const { size, blocks } = await file.stat();
+    if (size !== SPARSE_BYTES) throw new Error(`its size is ${size}`);
+    if (blocks! * 512 > 1024 * 1024) throw new Error(`it takes ${blocks! * 512} bytes of storage`);
+    const around = new Uint8Array(bytes.byteLength + 2);
+    await file.readAt(around, FAR_OUT.at - 1);
+    const text = new TextDecoder().decode(around);
+    if (text !== `\0${FAR_OUT.text}\0`) throw new Error(`it reads ${JSON.stringify(text)}`);
   });
   await test("lists 500 files", async () => {
     const names = await Array.fromAsync(fs.readDir("from_guest/many"), (entry) => entry.name);
