@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import type { Credentials } from "./file_system.ts";
+import { type Credentials, Stability } from "./file_system.ts";
 import { codeOf, create, fails, ME, name, Scratch, string, testAsRoot, writeText } from "./_testing/scratch.ts";
 
 /** A small file system, mounted for a test: in memory, or on a device. */
@@ -37,18 +37,72 @@ testAsRoot("a full disk takes what fits, then says ENOSPC", async () => {
   await writeText(fs, file.handle, "room again");
 });
 
-testAsRoot("what is reserved for root stays so", async () => {
-  await using scratch = new Scratch();
-  const image = `${scratch.state}.img`;
+/** Makes an ext4 file system in a file and mounts it. `undefined` where this machine cannot. */
+function mountExt4(image: string, path: string, ...options: string[]): Disposable | undefined {
   Deno.writeFileSync(image, new Uint8Array(0));
   Deno.truncateSync(image, 16 << 20);
   try {
-    run("mkfs.ext4", "-q", "-m", "25", "-O", "^has_journal", image);
-    run("mount", "-o", "loop", image, scratch.directory);
+    run("mkfs.ext4", "-q", ...options, image);
+    run("mount", "-o", "loop", image, path);
   } catch (error) {
-    return console.error(`SKIPPED, THIS MACHINE CANNOT MOUNT AN EXT4 IMAGE: ${error}`);
+    console.error(`SKIPPED, THIS MACHINE CANNOT MOUNT AN EXT4 IMAGE: ${error}`);
+    return undefined;
   }
-  using _mount = { [Symbol.dispose]: () => run("umount", "-l", scratch.directory) };
+  return { [Symbol.dispose]: () => run("umount", "-l", path) };
+}
+
+testAsRoot("what was acknowledged is there after a power cut", async () => {
+  await using scratch = new Scratch();
+  const image = `${scratch.state}.img`;
+  using mounted = mountExt4(image, scratch.directory);
+  if (mounted === undefined) return;
+  await using fs = scratch.open({ stable: true });
+  const data = new Uint8Array(100_000).fill(7);
+  const at = (of: string) => ({ directory: fs.root, name: name(of) });
+  const after = `${scratch.state}.after`;
+  Deno.mkdirSync(after);
+  /** What the disk has now, which is all that a machine would find that lost its power. */
+  const cut = (look: () => unknown): unknown => {
+    Deno.copyFileSync(image, `${image}.cut`);
+    run("mount", "-o", "loop", `${image}.cut`, after);
+    try {
+      return look();
+    } finally {
+      run("umount", after);
+    }
+  };
+  const exists = (of: string) => Array.from(Deno.readDirSync(after), (entry) => entry.name).includes(of);
+
+  const file = await create(fs, "written");
+  await fs.write(file.handle, 0n, [data], Stability.FileSync, ME);
+  assertEquals(cut(() => Deno.readFileSync(`${after}/written`)), data);
+  const later = await create(fs, "committed");
+  await fs.write(later.handle, 0n, [data], Stability.Unstable, ME);
+  await fs.commit(later.handle, 0n, 0, ME);
+  assertEquals(cut(() => Deno.readFileSync(`${after}/committed`)), data);
+  await fs.makeDirectory(fs.root, name("directory"), {}, ME);
+  assert(cut(() => exists("directory")));
+  await fs.symlink(fs.root, name("symlink"), name("target"), {}, ME);
+  assertEquals(cut(() => Deno.readLinkSync(`${after}/symlink`)), "target");
+  await fs.link(file.handle, fs.root, name("link"), ME);
+  assert(cut(() => exists("link")));
+  await fs.rename(at("link"), at("renamed"), ME);
+  assertEquals(cut(() => [exists("link"), exists("renamed")]), [false, true]);
+  await fs.remove(fs.root, name("renamed"), ME);
+  assertEquals(cut(() => exists("renamed")), false);
+  await fs.removeDirectory(fs.root, name("directory"), ME);
+  assertEquals(cut(() => exists("directory")), false);
+  await fs.setAttributes(file.handle, { mode: 0o604, size: 5n }, ME);
+  assertEquals(cut(() => [Deno.statSync(`${after}/written`).mode! & 0o777, Deno.statSync(`${after}/written`).size]), [
+    0o604,
+    5,
+  ]);
+});
+
+testAsRoot("what is reserved for root stays so", async () => {
+  await using scratch = new Scratch();
+  using mounted = mountExt4(`${scratch.state}.img`, scratch.directory, "-m", "25", "-O", "^has_journal");
+  if (mounted === undefined) return;
   await using fs = scratch.open();
   const alice = { uid: 1000, gid: 1000, gids: [] };
   Deno.chmodSync(scratch.directory, 0o777);
