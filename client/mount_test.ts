@@ -372,6 +372,16 @@ Deno.test("permissions are those of the user that we say to be", async () => {
   await user.writeTextFile("own", "x");
   const { uid, gid } = await root.stat("own");
   assertEquals([uid, gid], [1000, 1000]);
+  await root.chmod("private", 0o640);
+  await root.chown("private", null, 50);
+  await assertRejects(() => user.readFile("private"), Deno.errors.PermissionDenied);
+  await using member = await mount("nfs://s/", { dial: server.dial, uid: 1000, gid: 1000, gids: [7, 50] });
+  assertEquals(await member.readFile("private"), bytes(3));
+  await root.chown("private", 1000, null);
+  await root.chmod("private", 0o400);
+  assertEquals(await user.readFile("private"), bytes(3));
+  const { uid: owner, gid: group } = await root.stat("private");
+  assertEquals([owner, group], [1000, 50]);
 });
 
 Deno.test("status, create, readDirInfo, setAttributes, makeFifo", async () => {
