@@ -300,3 +300,32 @@ pub fn seal(sealer: &Sealer, kernel: bool, fd: BorrowedFd<'_>, stat: &Stat) -> R
     let file = identify(sealer, fd, stat);
     Ok((sealer.seal(&Body::Indexed(file))?, file.id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    /// Names are checked before they come here; this is what the kernel says to such as should not have passed.
+    #[test]
+    fn the_kernel_lets_no_name_lead_out() {
+        let base = std::env::temp_dir().join(format!("weft-find-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&base);
+        std::fs::create_dir_all(base.join("root/directory")).unwrap();
+        std::fs::write(base.join("secret"), "").unwrap();
+        std::os::unix::fs::symlink("..", base.join("root/up")).unwrap();
+        std::os::unix::fs::symlink(base.join("root"), base.join("root/absolute")).unwrap();
+        let root = std::fs::File::open(base.join("root")).unwrap();
+        let open = |name: &str| open_reference(root.as_fd(), name.as_bytes(), ResolveFlags::empty()).map(drop);
+        assert_eq!(open("directory"), Ok(()));
+        for name in ["..", "../secret", "directory/../..", "directory/../../secret", "/", "/etc"] {
+            assert_eq!(open(name), Err(Errno::XDEV), "{name}");
+        }
+        for name in ["up/secret", "absolute/directory", "up/root/directory"] {
+            assert_eq!(open(name), Err(Errno::LOOP), "{name}");
+        }
+        // A link itself is found, and not followed.
+        assert_eq!(open("up"), Ok(()));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
