@@ -39,6 +39,8 @@ export interface PairOptions {
   onServer?: (end: End) => void;
   /** Both ends on one device. */
   oneDevice?: boolean;
+  /** Where the server listens; any free port unless given. */
+  port?: number;
 }
 
 /** Connects two ends. Disposing closes both devices. */
@@ -49,7 +51,7 @@ export async function connectPair(options: PairOptions = {}): Promise<Pair> {
   const clientPd = clientDevice.allocateProtectionDomain();
   const accepted = Promise.withResolvers<QueuePair>();
   const listener = serverDevice.listen({
-    port: 0,
+    port: options.port ?? 0,
     onRequest: (request) => {
       const onServer = options.onServer;
       const onReady = onServer && ((qp: QueuePair) => onServer({ device: serverDevice, pd: serverPd, qp }));

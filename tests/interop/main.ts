@@ -10,6 +10,7 @@ import { kernelServer } from "./scenarios/kernel_server.ts";
 import { mountOver } from "./scenarios/mount.ts";
 import { perftest } from "./scenarios/perftest.ts";
 import { rping } from "./scenarios/rping.ts";
+import { verbs } from "./scenarios/verbs.ts";
 
 /** Takes the results of a scenario as they come. */
 export type Report = (result: TestResult) => void;
@@ -22,6 +23,7 @@ export interface Scenario {
 }
 
 const SCENARIOS: readonly Scenario[] = [
+  verbs,
   capture,
   rping,
   perftest,

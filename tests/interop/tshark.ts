@@ -53,20 +53,42 @@ export async function startCapture(tshark: string, file: string, filter: string)
   };
 }
 
-/**
- * Reports whether a capture is whole and well, and holds what it must. `unjust`: what to leave out of tshark's complaints, as `" && !(…)"`. `without`: protocols that
- * it is not to take payload for.
- */
+/** How a capture is judged. */
+export interface Judgement {
+  /** What it is of. */
+  label: string;
+  expectations: readonly Expectation[];
+  /** What to leave out of tshark's complaints, as `" && !(…)"`. */
+  unjust?: string;
+  /** Protocols that it is not to take payload for. */
+  without?: readonly string[];
+  report: Report;
+}
+
+/** Captures what `body` does over some ports of the loopback interface, and judges that. Without tshark, which is reported as skipped, `body` is carried out alone. */
+export async function captureAndJudge(
+  ports: readonly number[],
+  judgement: Judgement,
+  body: () => Promise<void>,
+): Promise<void> {
+  const tshark = await findTshark(`tshark (${judgement.label})`, judgement.report);
+  if (tshark === undefined) return await body();
+  const directory = await Deno.makeTempDir({ prefix: "weft-capture-" });
+  try {
+    const file = `${directory}/capture.pcapng`;
+    const capturing = await startCapture(tshark, file, ports.map((port) => `tcp port ${port}`).join(" or "));
+    await body().finally(() => capturing.stop());
+    await judge(tshark, file, judgement);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+/** Reports whether a capture is whole and well, and holds what it must. */
 export async function judge(
   tshark: string,
   file: string,
-  { label, expectations, unjust = "", without = [], report }: {
-    label: string;
-    expectations: readonly Expectation[];
-    unjust?: string;
-    without?: readonly string[];
-    report: Report;
-  },
+  { label, expectations, unjust = "", without = [], report }: Judgement,
 ): Promise<void> {
   const options = without.flatMap((protocol) => ["--disable-protocol", protocol]);
   const noTrouble = [

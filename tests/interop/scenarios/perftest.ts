@@ -6,7 +6,7 @@
 import { Weft, weft } from "../../../rdma/_testing/weft.ts";
 import { HOST_ADDRESS, pause, runGuest, type RunningGuest } from "../guest.ts";
 import type { Report, Scenario } from "../main.ts";
-import { findTshark, judge, startCapture } from "../tshark.ts";
+import { captureAndJudge } from "../tshark.ts";
 import { freePort } from "../../weft_server.ts";
 
 /** Messages of a row. */
@@ -61,8 +61,17 @@ export const perftest: Scenario = {
     const [theirWhole, theirShort] = [theirs.slice(0, TOOLS.length), theirs.slice(TOOLS.length)];
     const words = (list: readonly { tool: string }[], port: (i: number) => number) =>
       list.map(({ tool }, i) => `${tool}:${port(i)}`).join(" ");
+    // few and short messages, so that each segment begins with an FPDU
     const ports = [...short.map(({ port }) => port), ...theirShort.map(({ host }) => host)];
-    await captured(ports, report, () =>
+    const expectations = [
+      { name: "MPA start-up", filter: "iwarp_mpa.req || iwarp_mpa.rep", framesMin: 4 * ports.length },
+      { name: "RDMA Writes", filter: "iwarp_rdma.opcode == 0", framesMin: 4 * ITERATIONS },
+      { name: "RDMA Reads", filter: "iwarp_rdma.opcode == 1", framesMin: 2 * ITERATIONS },
+      { name: "Sends", filter: "iwarp_rdma.opcode == 3", framesMin: 20 * ports.length },
+    ];
+    // perftest's short messages are neither RPC nor SMB
+    const judgement = { label: "perftest", expectations, without: ["rpcordma", "smb_direct"], report };
+    await captureAndJudge(ports, judgement, () =>
       runGuest({
         script: "perftest.sh",
         env: {
@@ -113,27 +122,4 @@ async function measure(
     outcome: isWhole ? "ok" : "failed",
     detail: `exit code ${code}\n${stderr}${stdout}`,
   });
-}
-
-/** What goes over some ports, under tshark's eyes: few and short messages, so that each segment begins with an FPDU. */
-async function captured(ports: readonly number[], report: Report, body: () => Promise<void>): Promise<void> {
-  const tshark = await findTshark("tshark decodes perftest's traffic", report);
-  if (tshark === undefined) return await body();
-  const directory = await Deno.makeTempDir({ prefix: "weft-capture-" });
-  try {
-    const file = `${directory}/perftest.pcapng`;
-    const capturing = await startCapture(tshark, file, ports.map((port) => `tcp port ${port}`).join(" or "));
-    await body();
-    await capturing.stop();
-    const expectations = [
-      { name: "MPA start-up", filter: "iwarp_mpa.req || iwarp_mpa.rep", framesMin: 4 * ports.length },
-      { name: "RDMA Writes", filter: "iwarp_rdma.opcode == 0", framesMin: 4 * ITERATIONS },
-      { name: "RDMA Reads", filter: "iwarp_rdma.opcode == 1", framesMin: 2 * ITERATIONS },
-      { name: "Sends", filter: "iwarp_rdma.opcode == 3", framesMin: 20 * ports.length },
-    ];
-    // perftest's short messages are neither RPC nor SMB
-    await judge(tshark, file, { label: "perftest", expectations, without: ["rpcordma", "smb_direct"], report });
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
 }
