@@ -355,6 +355,20 @@ Deno.test("what goes wrong behind a close is thrown when the file system is clos
   await assertRejects(() => fs.close(), Deno.errors.TimedOut);
 });
 
+Deno.test("how long a silent server, and one that went away, is waited for can be set", async () => {
+  const server = new MemoryServer();
+  const patience = { silenceMs: 50, retryMs: 50, operationsSignal: AbortSignal.timeout(30_000) };
+  {
+    await using fs = await mount("nfs://s/", { dial: server.dial, ...patience });
+    server.onCall = () => false; // hangs
+    await assertRejects(() => fs.status(), Deno.errors.TimedOut);
+    server.onCall = () => true;
+  }
+  await using fs = await mount("nfs://s/", { dial: server.dial, ...patience });
+  await server.crash();
+  await assertRejects(() => fs.status(), Deno.errors.TimedOut);
+});
+
 Deno.test("a read-only export refuses changes", async () => {
   const server = new MemoryServer({ readOnly: true });
   await using fs = await mount("nfs://s/", { dial: server.dial });
