@@ -167,6 +167,23 @@ Deno.test("local invalidation by a work request: in order behind what uses the m
   assertEquals(client.device.counters().regions, regions - 1);
 });
 
+Deno.test("local invalidation by a work request: not before the Writes in front of it have left", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const source = client.pd.allocate(4 << 20);
+  fill(source.bytes, 6);
+  const target = server.pd.allocate(4 << 20, ALL);
+  const done: string[] = [];
+  const note = ({ status }: WorkCompletion) => void done.push(status);
+  // more than sockets take at once
+  for (let i = 0; i < 16; i++) client.qp.postSend({ opcode: "write", local: whole(source), remote: target }, note);
+  client.qp.postSend({ opcode: "invalidateLocal", target: source }, note);
+  await until(() => done.length === 17);
+  assertEquals(new Set(done), new Set(["success"]));
+  await client.qp.read([], target);
+  assert(same(target.bytes, source.bytes));
+});
+
 Deno.test("work on memory that has gone fails its connection, and leaves nothing behind", async () => {
   for (const how of ["bind", "register", "invalidateLocal", "flushed"] as const) {
     await using pair = await connectPair();
