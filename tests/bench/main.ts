@@ -8,17 +8,18 @@
  */
 import { parseArgs } from "@std/cli";
 import { type ConnectionFigures, connectionRows, measureConnections } from "./connections.ts";
+import { type CrossingFigures, crossingRows, measureCrossing } from "./crossing.ts";
 import { type CopyFigures, Files } from "./files.ts";
 import { Link, type LinkFigure, linkRows } from "./link.ts";
 import { formatTable, median, medians, meetsTarget, ratio, type Row } from "./report.ts";
 import { measureTransmit, type TransmitFigure, transmitRows } from "./transmit.ts";
 import { type PairedFigures, Verbs } from "./verbs.ts";
 
-const HELP = `usage: deno task bench [--rounds N] [--only verbs|files|connections|link|transmit] [--json FILE]
+const HELP = `usage: deno task bench [--rounds N] [--only verbs|files|connections|link|transmit|crossing] [--json FILE]
 
 Two processes on loopback, each on a core of its own. Prints medians over the rounds (default 5), their ratio to the floor of the same
-run, and whether the project's target is met. Nothing of ours is in transmit, which is taken only by its name: it measures MSG_ZEROCOPY and
-io_uring against what the core uses.`;
+run, and whether the project's target is met. Two are taken only by their names: transmit, which measures MSG_ZEROCOPY and io_uring against
+what the core uses, and has nothing of ours in it; crossing, what work and completions cost between JavaScript and the core.`;
 
 /** The figures of one round. */
 interface Round extends Partial<PairedFigures> {
@@ -26,11 +27,12 @@ interface Round extends Partial<PairedFigures> {
   connections?: ConnectionFigures;
   link?: LinkFigure[];
   transmit?: TransmitFigure[];
+  crossing?: CrossingFigures;
 }
 
 const PARTS = ["verbs", "files", "connections", "link"];
-/** Parts that nothing of ours is in: taken when they are asked for. */
-const OTHER_PARTS = ["transmit"];
+/** Parts that compare ways which the core might go: taken when they are asked for. */
+const OTHER_PARTS = ["transmit", "crossing"];
 
 async function main(): Promise<number> {
   const args = parseArgs(Deno.args, { boolean: ["help"], string: ["rounds", "only", "json"] });
@@ -52,6 +54,7 @@ async function main(): Promise<number> {
       connections: parts.includes("connections") ? await measureConnections() : undefined,
       link: link && parts.includes("link") ? await measureLink(link) : undefined,
       transmit: parts.includes("transmit") ? await measureTransmit(link) : undefined,
+      crossing: parts.includes("crossing") ? await measureCrossing() : undefined,
     });
   }
 
@@ -61,6 +64,7 @@ async function main(): Promise<number> {
     ...(parts.includes("connections") ? connectionRows(rounds.flatMap((round) => round.connections ?? [])) : []),
     ...linkRows(rounds.flatMap((round) => round.link === undefined ? [] : [round.link])),
     ...transmitRows(rounds.flatMap((round) => round.transmit === undefined ? [] : [round.transmit])),
+    ...crossingRows(rounds.flatMap((round) => round.crossing ?? [])),
   ];
   console.log(formatTable(rows));
   if (args.json !== undefined) {

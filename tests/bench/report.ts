@@ -7,7 +7,7 @@
 /** One line of the report. */
 export interface Row {
   name: string;
-  unit: "GB/s" | "µs" | "s" | "s/GB" | "%" | "bytes" | "KiB" | "/s";
+  unit: "GB/s" | "µs" | "ns" | "s" | "s/GB" | "%" | "bytes" | "KiB" | "/s";
   /** NaN where it could not be measured. */
   ours: number;
   /** What it is measured against, and its figure. */
