@@ -544,6 +544,67 @@ Deno.test("an interrupted copy can be continued", async () => {
   assertEquals(writes, 0);
 });
 
+Deno.test("a copy to a server goes on a little before where it was left", async () => {
+  await using world = await World.create();
+  const { fs, local } = world;
+  const MIB = 1 << 20;
+  {
+    using file = await Deno.open(`${local}/f`, { write: true, createNew: true });
+    await file.write(new TextEncoder().encode("source"));
+    await file.seek(35 * MIB, Deno.SeekMode.Start);
+    await file.write(new TextEncoder().encode("in doubt"));
+    await file.seek(199 * MIB, Deno.SeekMode.Start);
+    await file.write(new TextEncoder().encode("the rest"));
+    await file.truncate(200 * MIB);
+  }
+  await Deno.utime(`${local}/f`, 1, 1);
+  // What differs at the beginning shows what was not copied again.
+  await fs.writeTextFile("f", "server");
+  await fs.truncate("f", 190 * MIB);
+  assertEquals(await world.run("cp --continue ~/f nfs://s/f"), ok());
+  using file = await fs.open("f");
+  const textAt = async (offset: number, length: number) => {
+    const bytes = new Uint8Array(length);
+    await file.readAt(bytes, offset);
+    return new TextDecoder().decode(bytes);
+  };
+  assertEquals(await textAt(0, 6), "server");
+  assertEquals(await textAt(35 * MIB, 8), "in doubt");
+  assertEquals(await textAt(199 * MIB, 8), "the rest");
+  assertEquals((await file.stat()).size, 200 * MIB);
+});
+
+Deno.test("an interrupted copy of a tree can be continued, there and back", async () => {
+  await using world = await World.create({ transferBytesMax: 16384 });
+  const { fs, local } = world;
+  await Deno.mkdir(`${local}/tree/deep`, { recursive: true });
+  const data = new Uint8Array(200_000).map((_, at) => (at * 13 + (at >> 8)) & 0xff);
+  for (const name of ["complete", "deep/half", "deep/missing"]) {
+    await Deno.writeFile(`${local}/tree/${name}`, data);
+    await Deno.utime(`${local}/tree/${name}`, 1, 1);
+  }
+  await fs.mkdir("tree/deep", { recursive: true });
+  await fs.writeFile("tree/complete", data);
+  await fs.writeFile("tree/deep/half", data.slice(0, 100_000));
+  const calls = new Map<number, number>();
+  world.server.onCall = (_, procedure) => {
+    calls.set(procedure, (calls.get(procedure) ?? 0) + 1);
+    return true;
+  };
+  assertEquals(await world.run("cp -r --continue -T ~/tree nfs://s/tree"), ok());
+  const expected = await snapshot(Deno as never, `${local}/tree`);
+  assertEquals(await snapshot(fs, "/tree"), expected);
+  const [READ, WRITE, all] = [6, 7, Math.ceil(data.byteLength / 16384)];
+  assertEquals(calls.get(WRITE)! <= 2 * all, true, "what is complete is left alone");
+  for (const name of ["complete", "deep/half", "deep/missing"]) await fs.utime(`tree/${name}`, 1, 1);
+  await Deno.truncate(`${local}/tree/deep/half`, 100_000);
+  await Deno.remove(`${local}/tree/deep/missing`);
+  calls.clear();
+  assertEquals(await world.run("cp -r --continue -T nfs://s/tree ~/tree"), ok());
+  assertEquals(calls.get(READ)! < 2 * all, true, `${calls.get(READ)} READs: the half here is not read again`);
+  assertEquals(await snapshot(Deno as never, `${local}/tree`), expected);
+});
+
 Deno.test("a copy to here goes on where it was left, and only there", async () => {
   await using world = await World.create({ transferBytesMax: 16384 });
   const { fs, local } = world;
