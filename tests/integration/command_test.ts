@@ -191,3 +191,21 @@ Deno.test("CRCs are asked for where the URL says so, or the server, and on loopb
     }
   }
 });
+
+Deno.test("a command acts with the groups of its process", async () => {
+  if (Deno.uid() !== 0) return console.error("SKIPPED, NEEDS ROOT: groups of a process");
+  const GROUP = 4321;
+  await using server = await WeftServer.start({ args: ["--root-squash"] }); // root is nobody, in the groups that it is in
+  await Deno.writeTextFile(`${server.directory}/f`, "for the group", { mode: 0o640 });
+  await Deno.chown(`${server.directory}/f`, 1000, GROUP);
+  const cat = async (...groups: string[]) => {
+    const command = ["run", "-A", `${ROOT}/main.ts`, "cat", `nfs://127.0.0.1:${server.port}/f`];
+    const { stdout, stderr } = await new Deno.Command("setpriv", {
+      args: [...groups, Deno.execPath(), ...command],
+      env: { NO_COLOR: "1" },
+    }).output();
+    return [new TextDecoder().decode(stdout), /Permission denied/.test(new TextDecoder().decode(stderr))];
+  };
+  assertEquals(await cat(`--groups=7,${GROUP}`), ["for the group", false]);
+  assertEquals(await cat("--clear-groups"), ["", true]);
+});
