@@ -158,21 +158,23 @@ Deno.test("RDMA first, TCP where the peer has none", async () => {
   }
 });
 
-Deno.test("CRCs are asked for where the URL says so, or the server, and on loopback else not", async () => {
+Deno.test("client and server introduce themselves, with CRCs where either was told to ask for them", async () => {
   const CRC_FLAG = 0x40;
+  /** RFC 8797 §4.1: magic number, version, flags (remote invalidation), inline sizes. */
+  const PRIVATE_DATA = /^f6ab0e180101/;
   for (const args of [[], ["--crc=off"], ["--crc=on"]]) {
     await using server = await WeftServer.start({ args });
     await Deno.writeTextFile(`${server.directory}/f`, "text");
     for (const option of ["", "&crc=off", "&crc=on"]) {
       const relay = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-      const flags: number[] = [];
+      const frames: Uint8Array[] = []; // the request and the reply: each comes in one piece
       const relaying = (async () => {
         using client = await relay.accept();
         using other = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
         const copy = async (from: Deno.TcpConn, to: Deno.TcpConn) => {
           let isFirst = true;
           for await (const bytes of from.readable) {
-            if (isFirst) flags.push(bytes[16]); // of an MPA frame, which comes in one piece
+            if (isFirst) frames.push(bytes.slice());
             isFirst = false;
             for (let at = 0; at < bytes.byteLength;) at += await to.write(bytes.subarray(at));
           }
@@ -187,7 +189,8 @@ Deno.test("CRCs are asked for where the URL says so, or the server, and on loopb
       await relaying;
       const asked = option === "&crc=on";
       const granted = asked || args.includes("--crc=on");
-      assertEquals(flags.map((each) => (each & CRC_FLAG) !== 0), [asked, granted], about);
+      assertEquals(frames.map((frame) => (frame[16] & CRC_FLAG) !== 0), [asked, granted], about);
+      for (const frame of frames) assertMatch(frame.subarray(24).toHex(), PRIVATE_DATA);
     }
   }
 });
