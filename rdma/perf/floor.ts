@@ -40,11 +40,14 @@ export async function congestionControls(asked: Congestion = "suitable"): Promis
 export class FloorServer implements AsyncDisposable {
   private constructor(readonly process: Deno.ChildProcess, readonly port: number) {}
 
-  /** Starts it on an address of this host, on any free port; on one core where one is given. `prefix`: a command that runs the program, as taskset. */
+  /**
+   * Starts it on an address of this host, on any free port; on one core where one is given. `to`: a file that streams are written to. `prefix`: a
+   * command that runs the program, as taskset.
+   */
   static async start(
-    options: { hostname?: string; core?: number; prefix?: readonly string[] } = {},
+    options: { hostname?: string; core?: number; to?: string; prefix?: readonly string[] } = {},
   ): Promise<FloorServer> {
-    const { hostname, core, prefix = [] } = options;
+    const { hostname, core, to, prefix = [] } = options;
     const [command, ...args] = [...prefix, await buildFloor()];
     const process = new Deno.Command(command, {
       args: [
@@ -52,6 +55,7 @@ export class FloorServer implements AsyncDisposable {
         "serve",
         ...(hostname === undefined ? [] : ["--host", hostname]),
         ...(core === undefined ? [] : ["--core", String(core)]),
+        ...(to === undefined ? [] : ["--to", to]),
       ],
       stdin: "null",
       stdout: "piped",
@@ -88,6 +92,8 @@ export interface FloorOrder {
   gapMs?: number;
   /** How both ends move their messages, in place of `send` and `recv`: `rdma/native/floor/src/main.rs` explains them. */
   by?: "epoll" | "zero-copy" | "ring" | "ring-zero-copy";
+  /** The file that a stream's messages are read from. */
+  from?: string;
 }
 
 /** What it prints: round trips for `block` and `poll`, GB/s and the processor time of both ends for the others. */
@@ -125,6 +131,7 @@ export async function measureFloor(
     ...option("--congestion", order.congestion),
     ...option("--gap", order.gapMs),
     ...option("--by", order.by),
+    ...option("--from", order.from),
   ];
   const { success, stdout } = await new Deno.Command(command, {
     args,

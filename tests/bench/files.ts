@@ -5,12 +5,18 @@
  */
 import { ROOT } from "../../rdma/_ffi/build.ts";
 import { findExecutable } from "../../rdma/_ffi/toolchain.ts";
+import { congestionControls, FloorServer, measureFloor } from "../../rdma/perf/floor.ts";
 import { freePort, waitForPort } from "../weft_server.ts";
 import type { FilesFigures } from "./files_client.ts";
-import { deno, pinned, runForJson } from "./processes.ts";
+import { CORES, deno, pinned, runForJson } from "./processes.ts";
+import { median } from "./report.ts";
 
 /** What one round gives. */
 export interface CopyFigures extends FilesFigures {
+  /** What a plain program reads from the same file and sends to another over TCP, GB/s. */
+  floorRead: number;
+  /** What a plain program receives over TCP and writes to the same file, GB/s. */
+  floorWrite: number;
   /** `weft cp` of the file from the server to a local one, s. */
   weftCopyIn: number;
   /** `weft cp` the other way, s. */
@@ -21,6 +27,9 @@ export interface CopyFigures extends FilesFigures {
 }
 
 const FILE_BYTES = 1024 ** 3;
+/** What the floor's program reads or writes at once. */
+const FLOOR_PIECE_BYTES = 1024 ** 2;
+const FLOOR_PASSES = 5;
 
 /** Writes a file of `FILE_BYTES`. */
 async function writeFile(path: string): Promise<void> {
@@ -103,6 +112,8 @@ export class Files implements AsyncDisposable {
     const { url, port } = this.inMemory;
     const copy: CopyFigures = {
       ...figures,
+      floorRead: await this.#floor("read"),
+      floorWrite: await this.#floor("write"),
       weftCopyIn: await this.#copy(this.#local, deno("main.ts", "cp", `${url}/big`, this.#local)),
       weftCopyOut: await this.#copy(this.#copied, deno("main.ts", "cp", this.#local, `${url}/copy`)),
     };
@@ -113,6 +124,24 @@ export class Files implements AsyncDisposable {
       copy.nfsCopyOut = await this.#copy(this.#copied, [this.nfsCopy, this.#local, file("copy")]);
     }
     return copy;
+  }
+
+  /** The same between two plain programs: `recv` and `pwrite` at the server's end, or `pread` and `send`. The best congestion control counts. */
+  async #floor(what: "read" | "write"): Promise<number> {
+    const file = `${this.cached.directory}/export/big`;
+    const [sender, from, to] = what === "write" ? ["client", undefined, file] as const : ["server", file] as const;
+    await using floor = await FloorServer.start({ core: CORES[sender === "client" ? "server" : "client"], to });
+    const count = FILE_BYTES / FLOOR_PIECE_BYTES;
+    const rates: number[] = [];
+    for (const congestion of await congestionControls()) {
+      const order = { kind: "stream", sizeBytes: FLOOR_PIECE_BYTES, count, congestion, from } as const;
+      const passes: number[] = [];
+      for (let pass = 0; pass < FLOOR_PASSES; pass++) {
+        passes.push((await measureFloor(floor, order, { prefix: pinned(sender) })).gigabytesPerSecond);
+      }
+      rates.push(median(passes));
+    }
+    return Math.max(...rates);
   }
 
   get #local(): string {

@@ -21,8 +21,9 @@ export interface FilesFigures {
 const PIECE_BYTES = 16 * 1024 * 1024;
 /** Pieces under way at once, so that the connection is never idle between two of them. */
 const PIECES = 2;
-/** How often the file is moved before it counts, and then: one pass takes a quarter of a second. */
-const WARM_PASSES = 2;
+/** For how long the file is moved before it counts: both ends are new programs, which the compiler takes a few thousand calls to know. */
+const WARM_MS = 2500;
+/** How often it is moved then: one pass takes a quarter of a second. */
 const PASSES = 5;
 
 const [url, path, bytesText] = Deno.args;
@@ -44,11 +45,13 @@ async function whole(move: (piece: Uint8Array, offset: number) => Promise<void>)
 
 /** The median GB/s of moving the whole file, once the compiler knows the program and the page cache the file. */
 async function rate(move: (piece: Uint8Array, offset: number) => Promise<void>): Promise<number> {
+  const isWarm = performance.now() + WARM_MS;
+  while (performance.now() < isWarm) await whole(move);
   const rates: number[] = [];
-  for (let pass = 0; pass < WARM_PASSES + PASSES; pass++) {
+  for (let pass = 0; pass < PASSES; pass++) {
     const started = performance.now();
     await whole(move);
-    if (pass >= WARM_PASSES) rates.push(bytes / 1e6 / (performance.now() - started));
+    rates.push(bytes / 1e6 / (performance.now() - started));
   }
   return median(rates);
 }

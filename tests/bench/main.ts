@@ -184,6 +184,19 @@ function fileRows(rounds: readonly Round[]): Row[] {
       against: { name: "RDMA Read", value: verbs.read },
       target: { atLeast: 0.5 },
     },
+    // what the page cache itself costs: no target, for it is not ours
+    {
+      name: "NFS READ, beside a plain program",
+      unit: "GB/s",
+      ours: files.read,
+      against: { name: "pread and TCP", value: files.floorRead },
+    },
+    {
+      name: "NFS WRITE, beside a plain program",
+      unit: "GB/s",
+      ours: files.write,
+      against: { name: "TCP and pwrite", value: files.floorWrite },
+    },
     { name: "NFS WRITE and its COMMIT to the disk", unit: "GB/s", ours: files.writeAndCommit },
   ];
   const copies = (name: string, ours: number, theirs: (number | undefined)[]): Row => {

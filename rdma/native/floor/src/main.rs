@@ -1,11 +1,13 @@
 //! The floor: what a plain program gets from a TCP socket, in the same run as our own figures.
 //!
-//! `weft-floor serve [--host ADDRESS] [--core N]` prints its port and serves one connection after the other.
-//! `weft-floor run PORT KIND SIZE COUNT [--host ADDRESS] [--core N] [--congestion NAME] [--gap MS] [--request SIZE] [--by MEANS]`
+//! `weft-floor serve [--host ADDRESS] [--core N] [--to FILE]` prints its port and serves one connection after the other. With a file, what streams
+//! bring is written to it from its start.
+//! `weft-floor run PORT KIND SIZE COUNT [--host ADDRESS] [--core N] [--congestion NAME] [--gap MS] [--request SIZE] [--by MEANS] [--from FILE]`
 //! prints one line of JSON. KIND is
 //! - `block` or `poll`: ping-pong of SIZE bytes, both ends blocking or busy-polling. With a gap both ends are asleep before each round; with a request
 //!   size the client's messages have that one.
-//! - `stream`: COUNT messages of SIZE bytes one way, each received into place by one `recv` with MSG_WAITALL.
+//! - `stream`: COUNT messages of SIZE bytes one way, each received into place by one `recv` with MSG_WAITALL. With a file they are read from its
+//!   start; by calls only.
 //! - `duplex`: COUNT messages of SIZE bytes in both directions at once, each end a single thread; the rate is that of both together.
 //!
 //! Rates come with the processor time of both ends, and of the sender alone.
@@ -28,8 +30,10 @@ mod zero_copy;
 
 use order::{Kind, Means, Order, ORDER_BYTES};
 use socket::{cpu_time, pin_to_core, Readiness, Socket};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Error, ErrorKind};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 use transport::{Completions, Transport};
 
@@ -50,8 +54,8 @@ fn main() {
 }
 
 fn usage() -> Error {
-    let text = "usage: serve [--host ADDRESS] [--core N] | run PORT block|poll|stream|duplex SIZE COUNT [--host ADDRESS] [--core N] \
-        [--congestion NAME] [--gap MS] [--request SIZE] [--by calls|epoll|zero-copy|ring|ring-zero-copy]";
+    let text = "usage: serve [--host ADDRESS] [--core N] [--to FILE] | run PORT block|poll|stream|duplex SIZE COUNT [--host ADDRESS] [--core N] \
+        [--congestion NAME] [--gap MS] [--request SIZE] [--by calls|epoll|zero-copy|ring|ring-zero-copy] [--from FILE]";
     Error::new(ErrorKind::InvalidInput, text)
 }
 
@@ -72,18 +76,19 @@ fn pin(words: &[&str]) -> io::Result<()> {
 
 fn serve(words: &[&str]) -> io::Result<()> {
     pin(words)?;
+    let to = option(words, "--to").map(|path| OpenOptions::new().write(true).open(path)).transpose()?;
     let listener = TcpListener::bind((option(words, "--host").unwrap_or(LOOPBACK), 0))?;
     println!("{}", listener.local_addr()?.port());
     for stream in listener.incoming() {
         // a client that breaks off ends its own measurement only
-        if let Err(error) = serve_one(&Socket::new(stream?)?) {
+        if let Err(error) = serve_one(&Socket::new(stream?)?, to.as_ref()) {
             eprintln!("weft-floor: {error}");
         }
     }
     Ok(())
 }
 
-fn serve_one(socket: &Socket) -> io::Result<()> {
+fn serve_one(socket: &Socket, to: Option<&File>) -> io::Result<()> {
     let mut head = [0; ORDER_BYTES];
     match socket.receive(&mut head) {
         // a client that has found that it cannot measure says nothing
@@ -100,8 +105,11 @@ fn serve_one(socket: &Socket) -> io::Result<()> {
     let mut transport = transport::open(socket, order, false)?;
     if order.kind == Kind::Stream {
         let mut buffer = vec![0; order.size];
-        for _ in 0..order.count {
+        for message in 0..order.count {
             transport.receive(&mut buffer)?;
+            if let Some(file) = to {
+                file.write_all_at(&buffer, message * order.size as u64)?;
+            }
         }
         return acknowledge();
     }
@@ -124,7 +132,8 @@ fn run(words: &[&str]) -> io::Result<()> {
     let request = option(words, "--request").map_or(Ok(size as u64), |text| number(Some(text)))? as usize;
     let gap = option(words, "--gap").map_or(Ok(0), |text| number(Some(text)))?;
     let means = option(words, "--by").map_or(Some(Means::Calls), Means::of).ok_or_else(usage)?;
-    if !means.suit(kind) {
+    let from = option(words, "--from").map(File::open).transpose()?;
+    if !means.suit(kind) || (from.is_some() && (kind != Kind::Stream || means != Means::Calls)) {
         return Err(usage());
     }
     pin(words)?;
@@ -133,30 +142,44 @@ fn run(words: &[&str]) -> io::Result<()> {
         socket.set_congestion(name)?;
     }
     let order = Order { kind, means, request, size, count };
-    match measure(&socket, order, Duration::from_millis(gap)) {
+    match measure(&socket, order, Work { gap: Duration::from_millis(gap), from: from.as_ref() }) {
         Err(error) if means != Means::Calls => println!("{{\"failure\":{:?}}}", error.to_string()),
         outcome => println!("{}", outcome?),
     }
     Ok(())
 }
 
+/// What of an order only the client has to know.
+struct Work<'a> {
+    /// The pause before each round of a ping-pong.
+    gap: Duration,
+    /// Where a stream's messages are read.
+    from: Option<&'a File>,
+}
+
 /// Carries an order out; returns its figures in JSON.
-fn measure(socket: &Socket, order: Order, gap: Duration) -> io::Result<String> {
+fn measure(socket: &Socket, order: Order, work: Work<'_>) -> io::Result<String> {
     let mut transport = transport::open(socket, order, true)?;
     socket.send(&order.encode())?;
     match order.kind {
-        Kind::Stream | Kind::Duplex => bulk(socket, &mut *transport, order),
-        Kind::Block | Kind::Poll => ping_pong(&mut *transport, order, gap),
+        Kind::Stream | Kind::Duplex => bulk(socket, &mut *transport, order, work.from),
+        Kind::Block | Kind::Poll => ping_pong(&mut *transport, order, work.gap),
     }
 }
 
-fn bulk(socket: &Socket, transport: &mut dyn Transport, order: Order) -> io::Result<String> {
+fn bulk(socket: &Socket, transport: &mut dyn Transport, order: Order, from: Option<&File>) -> io::Result<String> {
     let mut acknowledgement = [0; 8];
-    let buffer = vec![0x5a; order.size];
+    let mut buffer = vec![0x5a; order.size];
     let (started, cpu_before) = (Instant::now(), cpu_time());
     let (directions, Completions { all, copied }) = if order.kind == Kind::Duplex {
         duplex(socket, order)?;
         (2.0, Completions::default())
+    } else if let Some(file) = from {
+        for message in 0..order.count {
+            file.read_exact_at(&mut buffer, message * order.size as u64)?;
+            transport.send(&buffer)?;
+        }
+        (1.0, Completions::default())
     } else {
         (1.0, transport.send_repeatedly(&buffer, order.count)?)
     };
