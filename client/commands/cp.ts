@@ -15,7 +15,10 @@ export const cp = defineCommand({
   description: "Copy files, here or on servers: each operand is a path or a URL.",
   options: {
     archive: { short: "a", long: "archive", help: "same as -rpP" },
-    continue: { long: "continue", help: "go on with what an interrupted copy left, skip what is complete" },
+    continue: {
+      long: "continue",
+      help: "go on with what an interrupted copy left (on a server all but the last 160 MiB), skip what is complete",
+    },
     force: { short: "f", long: "force", help: "if a file cannot be opened, remove it and try again" },
     dereference: { short: "L", long: "dereference", help: "always follow symbolic links in SOURCE" },
     noDereference: {
