@@ -8,6 +8,7 @@ import {
   COUNTERS,
   EntryKind,
   LIMITS_WORDS,
+  MULPDU_SEGMENT,
   PeerToPeer,
   SETTINGS_WORDS,
   SettingsFlag,
@@ -232,10 +233,12 @@ export class Device implements AsyncDisposable {
     const solicitedOnly = options.solicitedOnly ?? (receives ?? options).receiveQueue?.solicitedOnly ?? false;
     words[9] = (solicitedOnly ? SettingsFlag.SolicitedOnly : 0) | (options.markers ? SettingsFlag.Markers : 0);
     const { mulpdu = 0, congestion = "suitable" } = options;
-    if (mulpdu !== 0 && !(Number.isInteger(mulpdu) && mulpdu >= MULPDU_MIN && mulpdu <= MULPDU_MAX)) {
-      throw new RangeError(`the MULPDU is a number from ${MULPDU_MIN} to ${MULPDU_MAX}`);
+    if (
+      mulpdu !== 0 && mulpdu !== "mss" && !(Number.isInteger(mulpdu) && mulpdu >= MULPDU_MIN && mulpdu <= MULPDU_MAX)
+    ) {
+      throw new RangeError(`the MULPDU is a number from ${MULPDU_MIN} to ${MULPDU_MAX}, or "mss"`);
     }
-    words[10] = mulpdu;
+    words[10] = mulpdu === "mss" ? MULPDU_SEGMENT : mulpdu;
     words[11] = CONGESTIONS.indexOf(congestion);
     words[12] = checkTimeout(options.connectTimeoutMs);
     words[13] = checkTimeout(options.replyTimeoutMs);

@@ -58,8 +58,11 @@ export interface StartupOptions {
    * Receives wake a sleeping JavaScript only where the peer asked for it by Solicited Event, or they fail (RFC 5040 §5.3); the others are there at its next wake-up.
    */
   solicitedOnly?: boolean;
-  /** The largest ULPDU to send, 128 to 65,535 bytes (RFC 5044 §4.5). The default: the largest there is within this host, 16 KiB to others. */
-  mulpdu?: number;
+  /**
+   * The largest ULPDU to send, 128 to 65,535 bytes, or "mss" for an FPDU that is one segment of TCP's (RFC 5044 §4.5). The default: the largest there is within this
+   * host; to others what makes an FPDU as many whole segments as 16 KiB have room for.
+   */
+  mulpdu?: number | "mss";
   /**
    * TCP's congestion control. "suitable", the default, is cubic within this host and the system's choice elsewhere. The start-up is refused with `Invalid` where the
    * system has not got it.

@@ -61,11 +61,13 @@ export const WorkFlag = {
 export const INLINE_MAX = 256;
 
 /**
- * Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision, handle of a shared receive queue low and high, flags, MULPDU, congestion control, time to
- * connect and for the MPA reply in milliseconds; for the send queue and for receives the number of the completion queue and its moderation, count and period in
- * microseconds.
+ * Words of connection settings: stream, crc, pd, IRD, ORD, peer-to-peer, revision, handle of a shared receive queue low and high, flags, MULPDU (or
+ * {@linkcode MULPDU_SEGMENT}), congestion control, time to connect and for the MPA reply in milliseconds; for the send queue and for receives the number of the
+ * completion queue and its moderation, count and period in microseconds.
  */
 export const SETTINGS_WORDS = 20;
+/** The word of settings for ULPDUs that fill one segment of TCP's. */
+export const MULPDU_SEGMENT = 1;
 /** Words of a listener's limits: time for requests, peers at start-up at once, refused accesses to memory, time for which those count; times in milliseconds. */
 export const LIMITS_WORDS = 4;
 /** Flags of connection settings. */

@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 10;
+export const ABI_VERSION = 11;
 
 /** Symbols of the engine. */
 export const symbols = {

@@ -14,6 +14,8 @@ const REQUEST_BYTES = 64;
 const REPLY_BYTES = 32;
 /** Bytes of a control message, unless the measured ones have as many. */
 const CONTROL_BYTES = 32;
+/** Says "mss" in the place of a MULPDU. */
+const MULPDU_MSS = 1;
 
 /** What the client of a run asks for, with each connection. */
 export interface RunRequest {
@@ -35,7 +37,7 @@ export interface RunRequest {
   list: number;
   moderation: number;
   /** The largest ULPDU to send; 0: as suits the connection. */
-  mulpdu: number;
+  mulpdu: number | "mss";
   /** TCP's congestion control. */
   congestion: Congestion;
   /** What the server writes to or reads from. */
@@ -72,7 +74,7 @@ export function encodeRequest(request: RunRequest): Uint8Array<ArrayBuffer> {
   view.setUint16(34, request.moderation);
   setMemory(view, 36, request.data);
   setMemory(view, 48, request.credit);
-  view.setUint16(60, request.mulpdu);
+  view.setUint16(60, request.mulpdu === "mss" ? MULPDU_MSS : request.mulpdu);
   view.setUint8(62, CONGESTIONS.indexOf(request.congestion));
   return new Uint8Array(view.buffer);
 }
@@ -95,7 +97,7 @@ export function decodeRequest(bytes: Uint8Array): RunRequest | undefined {
     receiveDepth: view.getUint16(30),
     list: view.getUint16(32),
     moderation: view.getUint16(34),
-    mulpdu: view.getUint16(60),
+    mulpdu: view.getUint16(60) === MULPDU_MSS ? "mss" : view.getUint16(60),
     congestion: CONGESTIONS[view.getUint8(62)] ?? "suitable",
     data: getMemory(view, 36),
     credit: getMemory(view, 48),

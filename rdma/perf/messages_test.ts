@@ -36,6 +36,9 @@ const REQUEST: RunRequest = {
 
 Deno.test("messages: requests, replies and refusals come back as they were", () => {
   assertEquals(decodeRequest(encodeRequest(REQUEST)), REQUEST);
+  for (const mulpdu of [0, 128, "mss"] as const) {
+    assertEquals(decodeRequest(encodeRequest({ ...REQUEST, mulpdu })), { ...REQUEST, mulpdu });
+  }
   for (const flag of ["bidirectional", "events"] as const) {
     const request = { ...REQUEST, [flag]: false };
     assertEquals(decodeRequest(encodeRequest(request)), request);

@@ -55,7 +55,7 @@ export interface PerfOptions {
   /** Which one `atomic_lat` measures. */
   atomic: typeof ATOMICS[keyof typeof ATOMICS];
   /** The largest ULPDU to send; 0: as suits the connection. */
-  mulpdu: number;
+  mulpdu: number | "mss";
   /** TCP's congestion control. */
   congestion: Congestion;
   bidirectional: boolean;
@@ -98,7 +98,8 @@ What the client is told goes for both ends; the server needs to know the operati
   -b, --bidirectional      both ends send at once; the figures are those of both together
   -q, --qp=N               connections, for bandwidth: 1
       --crc=on|off         ask for CRC32C, or do without; with other hosts only by default
-      --mulpdu=BYTES       put at most so much into an FPDU; the most there is within this host by default, 16 KiB elsewhere
+      --mulpdu=BYTES|mss   put at most so much into an FPDU, or as much as fills a segment of TCP's; the most there is within
+                           this host by default, elsewhere as many whole segments as 16 KiB have room for
       --congestion=NAME    TCP's congestion control: suitable (cubic within this host, the system's choice elsewhere), system,
                            ${CONGESTIONS.slice(2).join(", ")}
   -e, --events             sleep until there is something to do, in place of polling
@@ -234,7 +235,7 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     list,
     moderation: moderation ?? Math.min(100, Math.ceil(sendDepth / 4)),
     readDepth: integer("outs", "number of Reads", 1, 128),
-    mulpdu: integer("mulpdu", "length of an ULPDU", MULPDU.min, MULPDU.max) ?? 0,
+    mulpdu: parsed.mulpdu === "mss" ? "mss" : integer("mulpdu", "length of an ULPDU", MULPDU.min, MULPDU.max) ?? 0,
     congestion,
     atomic: ATOMICS[atomic as keyof typeof ATOMICS],
     bidirectional: parsed.bidirectional,

@@ -25,7 +25,7 @@ export interface RunSpec {
   /** 0: as many as there is room for. */
   list: number;
   moderation: number;
-  mulpdu: number;
+  mulpdu: number | "mss";
   congestion: Congestion;
   bidirectional: boolean;
   events: boolean;

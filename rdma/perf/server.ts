@@ -87,7 +87,8 @@ class Server {
     const isSane = isWithin(connections, 1, operation.measure === "latency" ? 1 : CONNECTIONS_MAX) &&
       isWithin(sizeBytes, 1, SIZE_MAX) && isWithin(sendDepth, 1, DEPTH_MAX) && isWithin(receiveDepth, 1, DEPTH_MAX) &&
       isWithin(list, 0, sendDepth) && isWithin(moderation, 1, sendDepth) && index < connections &&
-      (mulpdu === 0 || isWithin(mulpdu, MULPDU.min, MULPDU.max)) && !(request.events && operation.name === "write_lat");
+      (mulpdu === 0 || mulpdu === "mss" || isWithin(mulpdu, MULPDU.min, MULPDU.max)) &&
+      !(request.events && operation.name === "write_lat");
     if (!isSane) return "the client's options are beyond the limits";
     if (2 * sizeBytes * connections > MEMORY_MAX) return `${connections} buffers of ${sizeBytes} bytes are too much`;
     const current = this.#current;

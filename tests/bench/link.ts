@@ -102,15 +102,15 @@ export class Link implements AsyncDisposable {
 
   private constructor() {}
 
-  /** Joins two namespaces; `undefined` where that cannot be, and says why. */
-  static async start(): Promise<Link | undefined> {
+  /** Joins two namespaces, with these kinds of link where the system has them; `undefined` where that cannot be, and says why. */
+  static async start(kinds: readonly Kind[] = KINDS): Promise<Link | undefined> {
     if (Deno.uid() !== 0) {
       console.error("THE LINK IS LEFT OUT: network namespaces are root's to make");
       return undefined;
     }
     const link = new Link();
     try {
-      await link.#join();
+      await link.#join(kinds);
       return link;
     } catch (error) {
       await link[Symbol.asyncDispose]();
@@ -123,13 +123,13 @@ export class Link implements AsyncDisposable {
     return [this.#client, this.#server];
   }
 
-  async #join(): Promise<void> {
+  async #join(kinds: readonly Kind[]): Promise<void> {
     const [client, server] = this.#ends;
     await Promise.all(this.#ends.map((end) => end.ready()));
     const peer = ["peer", "name", server.device, "mtu", MTU, "netns", server.pid];
     await run("ip", "link", "add", client.device, "mtu", MTU, "netns", client.pid, "type", "veth", ...peer);
     for (const end of this.#ends) await end.up();
-    for (const kind of KINDS) {
+    for (const kind of kinds) {
       try {
         await this.#apply(kind, "make");
         await this.#apply(kind, "undo");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use weft_proto::{Rtr, StartupOptions};
 
 use crate::admission::Limits;
-use crate::conn::{Conn, Options, POSTED_MAX};
+use crate::conn::{Conn, Mulpdu, Options, POSTED_MAX};
 use crate::counters::TALLY_ELSEWHERE;
 use crate::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
 use crate::listener::{Listener, CONNECTIONS_MAX};
@@ -24,7 +24,7 @@ use crate::status::Status;
 use crate::work::decode::decode;
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -385,8 +385,9 @@ pub extern "C" fn weft_listener_close(handle: f64) -> i32 {
 /// # Safety
 /// `options` has [`SETTINGS_WORDS`] words: stream, crc (0 off, 1 on, 2 with other hosts), protection domain, IRD, ORD, peer-to-peer (0 no, 1 yes, and which
 /// ready-to-receive message there may be: 2 any, 3 Send, 4 Write, 5 Read), revision (0: 2, or 1 where the peer speaks no other), handle of a shared receive queue (or 0) low
-/// and high, flags (1: only solicited Sends wake, 2: markers are asked for), MULPDU, congestion control, time to connect and for the MPA reply in milliseconds; 0 stands for what is usual;
-/// and for the send queue and for receives the number of the completion queue (0: none) and its moderation, count and period in microseconds.
+/// and high, flags (1: only solicited Sends wake, 2: markers are asked for), MULPDU (1: one segment of TCP's), congestion control, time to connect and for the
+/// MPA reply in milliseconds; 0 stands for what is usual; and for the send queue and for receives the number of the completion queue (0: none) and its moderation,
+/// count and period in microseconds.
 unsafe fn options(device: &Device, options: *const u32, private_data: &[u8]) -> Result<Options, Status> {
     // SAFETY: by this function's contract.
     let words = unsafe { input(options, SETTINGS_WORDS) }?;
@@ -411,7 +412,7 @@ unsafe fn options(device: &Device, options: *const u32, private_data: &[u8]) -> 
         solicited_only: flags & 1 != 0,
         send_moderation: device.moderations.join(send_queue, send_count, send_period),
         receive_moderation: device.moderations.join(receive_queue, receive_count, receive_period),
-        mulpdu: *mulpdu,
+        mulpdu: Mulpdu::from_number(*mulpdu),
         congestion: congestion.ok_or(Status::Invalid)?,
         connect_timeout: Duration::from_millis(u64::from(*connect_ms)),
         reply_timeout: Duration::from_millis(u64::from(*reply_ms)),

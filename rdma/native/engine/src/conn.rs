@@ -11,10 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_proto::mpa::LENGTH_LEN;
 use weft_proto::{
-    private_data_len, Established, Frame, FrameKind, Initiator, Responder, Role, Rtr, StartupError, StartupOptions,
-    Terminate, TerminateCode, FRAME_HEADER_LEN, UNTAGGED_HEADER_LEN,
+    mpa, private_data_len, Established, Frame, FrameKind, Initiator, Responder, Role, Rtr, StartupError,
+    StartupOptions, Terminate, TerminateCode, FRAME_HEADER_LEN,
 };
 
 use crate::admission::Admission;
@@ -28,7 +27,7 @@ use crate::rx::{Context, ReceiveEnd, Rx};
 use crate::shared::SharedReceives;
 use crate::socket::{self, Congestion, Transfer};
 use crate::status::Status;
-use crate::tx::{SendEnd, SendError, Tx};
+use crate::tx::{SendEnd, SendError, Tx, ULPDU_MAX};
 use crate::work::{Operation, ReceiveWork, SendWork, Sges};
 
 /// The socket may have something to read.
@@ -51,12 +50,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The slot of work that is not JavaScript's.
 const NO_SLOT: u32 = u32::MAX;
-/// The most payload of an FPDU: a multiple of a cache line that leaves room for the DDP header in MPA's 16-bit length.
-const PAYLOAD_LOCAL: usize = 65_472;
-/// To another host: what every adapter takes (a Chelsio T6 wants FPDUs of at most 16 KiB).
-const PAYLOAD_REMOTE: usize = 16_320;
-/// In the smallest MULPDU, of 128 bytes (RFC 5044 §4.5).
-const PAYLOAD_MIN: usize = 110;
+/// The longest FPDU to another host: what every adapter takes (a Chelsio T6 wants at most 16 KiB).
+const FPDU_REMOTE: usize = 16 * 1024;
+/// The smallest MULPDU there may be (RFC 5044 §4.5).
+const MULPDU_MIN: usize = 128;
 
 /// Where in its life a connection is.
 enum Phase {
@@ -82,6 +79,28 @@ enum Phase {
     Closed,
 }
 
+/// How large ULPDUs to send may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mulpdu {
+    /// As suits the peer: the largest there is within this host; to another one, as many whole segments of TCP's to an FPDU as fit into 16 KiB.
+    Suitable,
+    /// As fills one segment of TCP's.
+    Segment,
+    /// So many bytes.
+    Bytes(u32),
+}
+
+impl Mulpdu {
+    /// By its word of settings.
+    pub fn from_number(number: u32) -> Self {
+        match number {
+            0 => Mulpdu::Suitable,
+            1 => Mulpdu::Segment,
+            bytes => Mulpdu::Bytes(bytes),
+        }
+    }
+}
+
 /// What the application wants of a connection.
 #[derive(Clone)]
 pub struct Options {
@@ -99,8 +118,8 @@ pub struct Options {
     pub send_moderation: Option<Arc<Moderation>>,
     /// What those of receives wait for.
     pub receive_moderation: Option<Arc<Moderation>>,
-    /// The largest ULPDU to send; 0: what suits the peer.
-    pub mulpdu: u32,
+    /// The largest ULPDU to send.
+    pub mulpdu: Mulpdu,
     /// TCP's congestion control.
     pub congestion: Congestion,
     /// How long TCP may take to connect; 0: as long as usual.
@@ -207,13 +226,17 @@ impl Options {
         self.crc == 1 || (self.crc == 2 && !facts.is_local())
     }
 
-    /// The most payload of an FPDU to send.
-    fn payload_max(&self, facts: &Facts) -> usize {
-        match self.mulpdu as usize {
-            0 if facts.is_local() => PAYLOAD_LOCAL,
-            0 => PAYLOAD_REMOTE,
-            mulpdu => mulpdu.saturating_sub(UNTAGGED_HEADER_LEN - LENGTH_LEN).clamp(PAYLOAD_MIN, PAYLOAD_LOCAL),
-        }
+    /// The largest ULPDU to send on the connection that these facts are of, whose TCP sends segments of `emss` bytes (0 where that is not known), with markers or
+    /// without (RFC 5044 §4.5).
+    fn mulpdu(&self, facts: &Facts, emss: usize, markers: bool) -> usize {
+        let mulpdu = match (self.mulpdu, emss) {
+            (Mulpdu::Bytes(bytes), _) => bytes as usize,
+            (Mulpdu::Suitable, _) if facts.is_local() => ULPDU_MAX,
+            (Mulpdu::Segment, 1..) => mpa::mulpdu(emss, markers),
+            (Mulpdu::Suitable, 1..=FPDU_REMOTE) => mpa::mulpdu(FPDU_REMOTE / emss * emss, markers),
+            (Mulpdu::Suitable | Mulpdu::Segment, _) => mpa::mulpdu(FPDU_REMOTE, markers),
+        };
+        mulpdu.clamp(MULPDU_MIN, ULPDU_MAX)
     }
 }
 

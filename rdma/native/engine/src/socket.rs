@@ -28,6 +28,14 @@ fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_i
     .map(|_| ())
 }
 
+fn get_option(fd: RawFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = std::mem::size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: value and length outlive the call and agree.
+    check(unsafe { libc::getsockopt(fd, level, name, std::ptr::from_mut(&mut value).cast(), &mut length) })?;
+    Ok(value)
+}
+
 fn to_storage(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all-zero bytes are a valid sockaddr_storage.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
@@ -103,22 +111,9 @@ pub fn connect(address: &SocketAddr) -> io::Result<OwnedFd> {
 
 /// How a connect that was started went.
 pub fn take_error(fd: &OwnedFd) -> io::Result<()> {
-    let mut value: libc::c_int = 0;
-    let mut length = std::mem::size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: value and length outlive the call and agree.
-    check(unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ERROR,
-            std::ptr::from_mut(&mut value).cast(),
-            &mut length,
-        )
-    })?;
-    if value == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(value))
+    match get_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR)? {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
     }
 }
 
@@ -249,6 +244,14 @@ pub fn congestion(fd: &OwnedFd) -> String {
     } else {
         String::new()
     }
+}
+
+/// What TCP puts into a segment to the peer, its options taken off (EMSS); 0 where it does not say.
+pub fn segment_len(fd: &OwnedFd) -> usize {
+    get_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_MAXSEG)
+        .ok()
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(0)
 }
 
 /// Lets epoll report the socket readable only from `bytes` on (or at the end of the stream).

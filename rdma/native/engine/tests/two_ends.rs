@@ -10,7 +10,7 @@ use weft_engine::memory::LARGE;
 use weft_engine::ring::EntryKind;
 use weft_engine::rx::{ReceiveEnd, SEGMENT_SHORT};
 use weft_engine::status::Status;
-use weft_engine::tx::SendEnd;
+use weft_engine::tx::{SendEnd, ULPDU_MAX};
 use weft_engine::work::Operation;
 use weft_proto::{Opcode, Receiver, Segment, Target, Terminate, TerminateCode};
 
@@ -45,10 +45,10 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 
 fn settings() -> impl Strategy<Value = Setting> {
     // requests are one segment each (RFC 5044 §4.5: a MULPDU has at least 128 bytes)
-    let payload_max = prop_oneof![108..1500usize, Just(1448), Just(16_320), Just(65_472)];
-    (any::<bool>(), payload_max, 1..5usize, any::<bool>()).prop_map(|(crc, payload_max, depth, bulk)| Setting {
+    let mulpdu = prop_oneof![128..1500usize, Just(1442), Just(16_378), Just(ULPDU_MAX)];
+    (any::<bool>(), mulpdu, 1..5usize, any::<bool>()).prop_map(|(crc, mulpdu, depth, bulk)| Setting {
         crc,
-        payload_max,
+        mulpdu,
         depth,
         bulk,
     })
@@ -138,7 +138,7 @@ proptest! {
             prop_assert_eq!(of(false), received);
             prop_assert!(end.memory_is_as_the_model(), "memory differs from the model");
             // short segments are read in bulk once there was one
-            if !setting.bulk && setting.payload_max > SEGMENT_SHORT {
+            if !setting.bulk && setting.mulpdu > SEGMENT_SHORT {
                 prop_assert_eq!(end.counters.bytes_staged.get(), 0, "a byte was staged in exact mode");
             }
         }

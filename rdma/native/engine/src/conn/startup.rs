@@ -161,7 +161,7 @@ impl Conn {
                 self.device.counters.startup_failures.add(1);
                 let terminate = error.terminate_code().map(|code| {
                     // the responder has accepted, so it can be told in an FPDU
-                    inner.tx.payload_max = PAYLOAD_REMOTE;
+                    inner.tx.mulpdu = MULPDU_MIN;
                     inner.tx.crc = crc;
                     inner.tx.markers = markers;
                     Terminate::new(code)
@@ -236,9 +236,10 @@ impl Conn {
         inner.rx.markers = established.receive_markers.then(Box::default);
         inner.tx.ird = usize::from(established.ird);
         inner.tx.ord = usize::from(established.ord);
-        inner.tx.payload_max = options.payload_max(&inner.facts);
+        let emss = inner.fd.as_ref().map_or(0, socket::segment_len);
+        inner.tx.mulpdu = options.mulpdu(&inner.facts, emss, established.send_markers);
         inner.tx.open = established.role == Role::Initiator;
-        inner.facts.mulpdu = (inner.tx.payload_max + UNTAGGED_HEADER_LEN - LENGTH_LEN) as u32;
+        inner.facts.mulpdu = inner.tx.mulpdu as u32;
         inner.facts.revision = established.revision;
         inner.facts.crc = established.crc;
         inner.facts.markers = (established.send_markers, established.receive_markers);
@@ -321,7 +322,7 @@ impl Conn {
 mod tests {
     use super::*;
 
-    fn options(crc: u32, mulpdu: u32) -> Options {
+    fn options(crc: u32, mulpdu: Mulpdu) -> Options {
         Options {
             stream: false,
             startup: StartupOptions::default(),
@@ -352,13 +353,49 @@ mod tests {
         for (hosts, is_beyond) in [(&within[..], false), (&beyond[..], true)] {
             for (local, remote) in hosts {
                 let facts = between(local, remote);
-                let asks = [0, 1, 2].map(|crc| options(crc, 0).wants_crc(&facts));
+                let asks = [0, 1, 2].map(|crc| options(crc, Mulpdu::Suitable).wants_crc(&facts));
                 assert_eq!(asks, [false, true, is_beyond], "{local} {remote}");
-                let usual = if is_beyond { PAYLOAD_REMOTE } else { PAYLOAD_LOCAL };
-                let lengths = [0, 1, 1460, 65_535].map(|mulpdu| options(2, mulpdu).payload_max(&facts));
-                assert_eq!(lengths, [usual, PAYLOAD_MIN, 1442, PAYLOAD_LOCAL], "{local} {remote}");
+                let usual = if is_beyond { 11 * 1448 - 6 } else { ULPDU_MAX };
+                assert_eq!(mulpdu(0, &facts, 1448, false), usual, "{local} {remote}");
             }
         }
-        assert!(options(2, 0).wants_crc(&Facts::default()), "nobody knows where the peer is");
+        assert!(options(2, Mulpdu::Suitable).wants_crc(&Facts::default()), "nobody knows where the peer is");
+    }
+
+    fn mulpdu(number: u32, facts: &Facts, emss: usize, markers: bool) -> usize {
+        options(2, Mulpdu::from_number(number)).mulpdu(facts, emss, markers)
+    }
+
+    #[test]
+    fn an_fpdu_to_another_host_is_as_many_whole_segments_as_16_kib_have_room_for() {
+        let beyond = between("192.0.2.1", "192.0.2.2");
+        // of the EMSS: bytes of an FPDU on the wire, and what of them its markers may take
+        let expected = [
+            (536, 30 * 536, 32 * 4),
+            (1448, 11 * 1448, 32 * 4),
+            (1450, 11 * 1450 - 2, 32 * 4),
+            (8948, 8948, 18 * 4),
+            (16_384, 16_384, 32 * 4),
+            (16_385, 16_384, 32 * 4),
+            (65_483, 16_384, 32 * 4),
+            (0, 16_384, 32 * 4),
+        ];
+        for (emss, fpdu, markers) in expected {
+            assert_eq!(mulpdu(0, &beyond, emss, false), fpdu - 6, "{emss}");
+            assert_eq!(mulpdu(0, &beyond, emss, true), fpdu - 6 - markers, "{emss} with markers");
+        }
+    }
+
+    #[test]
+    fn an_fpdu_is_one_segment_or_of_any_length_where_that_was_asked_for() {
+        for facts in [between("127.0.0.1", "127.0.0.1"), between("192.0.2.1", "192.0.2.2")] {
+            let one = [536, 1448, 8948, 65_483, 0, 88].map(|emss| mulpdu(1, &facts, emss, false));
+            assert_eq!(one, [530, 1442, 8942, 65_474, 16_378, MULPDU_MIN]);
+            assert_eq!(mulpdu(1, &facts, 1448, true), 1430);
+            for markers in [false, true] {
+                let set = [128, 1460, 20_000, 65_535].map(|number| mulpdu(number, &facts, 1448, markers));
+                assert_eq!(set, [128, 1460, 20_000, ULPDU_MAX]);
+            }
+        }
     }
 }

@@ -257,6 +257,12 @@ impl Tx {
         Ok(())
     }
 
+    /// The most payload of a segment.
+    fn payload_max(&self, is_tagged: bool) -> usize {
+        let header_len = if is_tagged { TAGGED_HEADER_LEN } else { UNTAGGED_HEADER_LEN };
+        (self.mulpdu + LENGTH_LEN).saturating_sub(header_len).min(PAYLOAD_MAX)
+    }
+
     pub(super) fn build_one(&mut self, memory: &MemoryTable, counters: &Counters) -> Result<(), SendError> {
         let Some(message) = self.message.take() else { return Ok(()) };
         let operation = match message.source {
@@ -290,7 +296,11 @@ impl Tx {
             return Ok(());
         }
         let left = message.total - message.offset;
-        let length = left.min(self.payload_max as u64);
+        let is_tagged = match message.source {
+            Source::Work(_) => matches!(operation, Some(Operation::Write { .. })),
+            Source::Response(response) => matches!(response, Inbound::Read(_)),
+        };
+        let length = left.min(self.payload_max(is_tagged) as u64);
         let last = length == left;
         let bytes = length as usize;
         let mut crc = self.crc.then(Crc32c::new);

@@ -24,8 +24,8 @@ const GAP: usize = 5;
 pub struct Setting {
     /// FPDUs carry CRCs.
     pub crc: bool,
-    /// The most payload of one FPDU.
-    pub payload_max: usize,
+    /// The largest ULPDU.
+    pub mulpdu: usize,
     /// Reads under way at once.
     pub depth: usize,
     /// Nothing large may be written by the peer, so that the receiver reads as much as it can.
@@ -101,7 +101,7 @@ impl End {
         rx.crc = setting.crc;
         let mut tx = Tx::new();
         tx.crc = setting.crc;
-        tx.payload_max = setting.payload_max;
+        tx.mulpdu = setting.mulpdu;
         tx.ord = setting.depth;
         tx.ird = setting.depth;
         tx.open = true;

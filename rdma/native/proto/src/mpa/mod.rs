@@ -25,6 +25,13 @@ pub const fn fpdu_len(ulpdu_len: usize) -> usize {
     LENGTH_LEN + ulpdu_len + pad_len(ulpdu_len) + CRC_LEN
 }
 
+/// The largest ULPDU whose FPDU takes at most `len` bytes of the stream, with its markers where there are any, as many as there may be; `len` is the EMSS where an
+/// FPDU is to fit into a segment of TCP's (RFC 5044 §4.5).
+pub const fn mulpdu(len: usize, markers: bool) -> usize {
+    let markers = if markers { marker::MARKER_LEN * len.div_ceil(marker::MARKER_SPACING as usize) } else { 0 };
+    len.saturating_sub(LENGTH_LEN + CRC_LEN + markers + len % 4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +45,16 @@ mod tests {
         }
         assert_eq!(fpdu_len(14), 20);
         assert_eq!(fpdu_len(18 + 28), 52);
+    }
+
+    #[test]
+    fn the_fpdu_of_the_largest_ulpdu_fills_what_it_is_to_fit_into() {
+        assert_eq!([536, 1448, 1451, 8948].map(|len| mulpdu(len, false)), [530, 1442, 1442, 8942]);
+        assert_eq!([536, 1448, 1451, 8948].map(|len| mulpdu(len, true)), [522, 1430, 1430, 8870]);
+        assert_eq!([0, 6, 9].map(|len| mulpdu(len, true)), [0; 3]);
+        for len in (16..=u16::MAX.into()).step_by(if cfg!(miri) { 1009 } else { 1 }) {
+            assert_eq!(fpdu_len(mulpdu(len, false)), len - len % 4);
+            assert_eq!(pad_len(mulpdu(len, true)), 0);
+        }
     }
 }
