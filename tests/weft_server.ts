@@ -41,16 +41,16 @@ export class WeftServer implements AsyncDisposable {
     await this.#process.status;
   }
 
-  /** Starts it again where it was, after `kill`. */
-  async startAgain(): Promise<void> {
-    this.#process = this.#spawn();
+  /** Starts it again where it was, after `kill`. `main`: another program that takes the same arguments. */
+  async startAgain(options: { main?: string } = {}): Promise<void> {
+    this.#process = this.#spawn(options.main);
     await waitForPort(this.port);
   }
 
-  #spawn(): Deno.ChildProcess {
+  #spawn(main = `${ROOT}/main.ts`): Deno.ChildProcess {
     const options = ["--listen", `127.0.0.1:${this.port}`, "--no-root-squash", ...this.#args];
     return new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", `${ROOT}/main.ts`, "serve", this.directory, ...options],
+      args: ["run", "-A", main, "serve", this.directory, ...options],
       env: { NO_COLOR: "1" },
       stdin: "null",
       stdout: "null",

@@ -5,8 +5,14 @@
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { mount, type NfsFileSystem } from "../../client/mod.ts";
+import { BufferPool, Device } from "../../rdma/mod.ts";
 import { within } from "../../rdma/_testing/pair.ts";
+import { connectTcp, encodeAuthSys } from "../../rpc/mod.ts";
+import { nfsstat3, stable_how } from "../../storage/nfs/mod.ts";
+import { argsWith } from "../conformance/nfs3/every_procedure.ts";
+import { bytes, Caller, ok } from "../conformance/nfs3/subject.ts";
 import { WeftServer } from "../weft_server.ts";
+import { whyNoFailingDisk } from "./serve_failing_disk.ts";
 
 /** Serves with some options, and mounts that. */
 async function withServer(
@@ -72,3 +78,63 @@ Deno.test("serve: --state-dir", async () => {
     await Deno.remove(state, { recursive: true });
   }
 });
+
+Deno.test("serve: --async does not wait for the disk when names and attributes change, and does for contents", async () => {
+  const obstacle = whyNoFailingDisk();
+  if (obstacle !== undefined) return console.error(`SKIPPED, THIS MACHINE CANNOT MAKE A DISK FAIL: ${obstacle}`);
+  const { NFS3_OK, NFS3ERR_IO } = nfsstat3;
+  for (const [options, expected] of [[[], NFS3ERR_IO], [["--async"], NFS3_OK]] as const) {
+    await using server = await WeftServer.start({ args: options });
+    if (isInMemory(server.directory)) {
+      return console.error("SKIPPED, TEMPORARY FILES LIE IN MEMORY: waiting for a disk");
+    }
+    await server.kill(); // the first start made the state, which has to be on the disk
+    for (const name of ["f", "victim", "from"]) await Deno.writeTextFile(`${server.directory}/${name}`, "text");
+    await Deno.mkdir(`${server.directory}/empty`);
+    await server.startAgain({ main: new URL("serve_failing_disk.ts", import.meta.url).pathname });
+    await withCaller(server.port, async (caller) => {
+      const root = await caller.mountPath("/");
+      const at = (name: string) => ({ dir: root, name: bytes(name) });
+      const { object: file } = ok(await caller.call("LOOKUP", { what: at("f") }));
+      const args = (name: string) => argsWith({ file, dir: root, name: bytes(name) });
+      const changes = {
+        SETATTR: () => caller.call("SETATTR", args("").SETATTR),
+        CREATE: () => caller.call("CREATE", args("created").CREATE),
+        MKDIR: () => caller.mkdir(root, "made"),
+        SYMLINK: () => caller.call("SYMLINK", args("link").SYMLINK),
+        MKNOD: () => caller.call("MKNOD", args("pipe").MKNOD),
+        REMOVE: () => caller.call("REMOVE", { object: at("victim") }),
+        RMDIR: () => caller.call("RMDIR", { object: at("empty") }),
+        RENAME: () => caller.call("RENAME", { from: at("from"), to: at("to") }),
+        LINK: () => caller.call("LINK", args("linked").LINK),
+      };
+      for (const [name, change] of Object.entries(changes)) {
+        assertEquals((await change()).status, expected, `${name} of a server with [${options}]`);
+      }
+      for (const how of [stable_how.DATA_SYNC, stable_how.FILE_SYNC]) {
+        assertEquals((await caller.write(file, 0n, bytes("new"), how)).status, NFS3ERR_IO, stable_how.nameOf(how));
+      }
+      assertEquals((await caller.write(file, 0n, bytes("new"), stable_how.UNSTABLE)).status, NFS3_OK);
+      assertEquals((await caller.call("COMMIT", args("").COMMIT)).status, NFS3ERR_IO, "COMMIT");
+    });
+  }
+});
+
+/** Whether files there are on no disk at all, and nothing waits for one. */
+function isInMemory(directory: string): boolean {
+  const { stdout } = new Deno.Command("stat", { args: ["--file-system", "--format=%T", directory] }).outputSync();
+  return new TextDecoder().decode(stdout).trim() === "tmpfs";
+}
+
+/** Calls a server of this machine as who we are, over TCP. */
+async function withCaller(port: number, run: (caller: Caller) => Promise<void>): Promise<void> {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  using pool = new BufferPool(pd);
+  const transport = await connectTcp(device, { hostname: "127.0.0.1", port, pd, pool });
+  try {
+    await run(new Caller(transport, encodeAuthSys({ uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 })));
+  } finally {
+    await transport.close();
+  }
+}
