@@ -96,6 +96,67 @@ Deno.test("Ctrl-C ends a copy, which leaves what can be continued", async () => 
   }
 });
 
+Deno.test("Ctrl-C ends a command with 130 and not a word, also where its server has gone quiet", async () => {
+  await using server = await WeftServer.start();
+  const { directory } = server;
+  const FILES = 300;
+  for (const tree of ["flat", "flat2"]) {
+    await Deno.mkdir(`${directory}/${tree}`);
+    for (let at = 0; at < FILES; at++) await Deno.writeTextFile(`${directory}/${tree}/${at}`, "");
+  }
+  for (let at = 0; at < 20; at++) {
+    await Deno.mkdir(`${directory}/deep/${at}`, { recursive: true });
+    for (let file = 0; file < 20; file++) await Deno.writeTextFile(`${directory}/deep/${at}/${file}`, "");
+  }
+  await Deno.writeFile(`${directory}/big`, new Uint8Array(1 << 20));
+  const left = (tree: string) => Array.from(Deno.readDirSync(`${directory}/${tree}`)).length;
+  const removing = () => left("flat") < FILES / 2;
+  const lines: [command: string, isEnough: (repliedBytes: number) => boolean][] = [
+    ["ls -R flat", (bytes) => bytes > 16_000], // in the middle of a listing
+    ["ls -lR deep", (bytes) => bytes > 40_000], // with directories still to come
+    ["cat big", (bytes) => bytes > 100_000],
+    ["stat flat", (bytes) => bytes > 0], // before it is mounted
+    ["rm -r flat", removing],
+    ["rm -r flat flat2", () => left("flat") < FILES / 4],
+  ];
+  for (const [line, isEnough] of lines) {
+    const [name, ...args] = line.split(" ");
+    using relay = stallingRelay(server.port, isEnough);
+    const url = (path: string) => `nfs://127.0.0.1:${relay.port}/${path}?proto=tcp`;
+    const command = startWeft(name, ...args.map((arg) => arg.startsWith("-") ? arg : url(arg)));
+    const output = command.output();
+    await relay.stalled;
+    command.kill("SIGINT");
+    const { code, stderr } = await output;
+    assertEquals([code, new TextDecoder().decode(stderr)], [130, ""], line);
+  }
+  assert(left("flat") > 0, "something is left");
+  assertEquals(left("flat2"), FILES, "what comes after the interrupt is not begun");
+});
+
+/** A way to a server of this machine that lets no more answers through once there were enough of them. */
+function stallingRelay(port: number, isEnough: (repliedBytes: number) => boolean) {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { promise: stalled, resolve: stall } = Promise.withResolvers<void>();
+  let repliedBytes = 0;
+  (async () => {
+    for await (const client of listener) {
+      const server = await Deno.connect({ hostname: "127.0.0.1", port });
+      void client.readable.pipeTo(server.writable).catch(() => {});
+      const replies = new TransformStream<Uint8Array, Uint8Array>({
+        transform(bytes, controller) {
+          repliedBytes += bytes.byteLength;
+          if (!isEnough(repliedBytes)) return controller.enqueue(bytes);
+          stall();
+          return new Promise(() => {});
+        },
+      });
+      void server.readable.pipeThrough(replies).pipeTo(client.writable).catch(() => {});
+    }
+  })();
+  return { port: listener.addr.port, stalled, [Symbol.dispose]: () => listener.close() };
+}
+
 Deno.test("progress is shown on a terminal, and only there", async () => {
   await using server = await WeftServer.start();
   const local = await Deno.makeTempDir({ prefix: "weft-command-" });
