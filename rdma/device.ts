@@ -256,7 +256,7 @@ export class Device implements AsyncDisposable {
    * data), `Incompatible`; with the signal's reason when aborted.
    */
   async connect(options: ConnectOptions): Promise<QueuePair> {
-    const privateData = checkPrivateData(options.privateData);
+    const privateData = checkPrivateData(options.privateData, { revision: options.revision ?? 2 });
     const settings = this.settings({ ...options });
     await this.hold.begin();
     const queuePair = await this.#connect(

@@ -36,7 +36,7 @@ export interface ListenOptions {
 export interface StartupOptions {
   /** The domain of the queue pair: memory of others cannot be reached through it. */
   pd: ProtectionDomain;
-  /** For the peer; at most 508 bytes. */
+  /** For the peer; at most 508 bytes, or 512 in MPA revision 1: where `revision` asks for that, or the peer did. */
   privateData?: Uint8Array;
   /** Whether to ask for CRCs. The default: with other hosts only. */
   crc?: boolean;
@@ -73,13 +73,20 @@ export interface StartupOptions {
 /** TCP's congestion control: by name, "system" for the system's choice, "suitable" for what serves the connection best. */
 export type Congestion = "suitable" | "system" | "cubic" | "reno" | "bbr" | "dctcp";
 
-/** The most private data beside the read depths of an MPA frame (RFC 6581 §9). */
-const PRIVATE_DATA_MAX = 508;
+/** The most private data of an MPA frame (RFC 5044 §7.1.1), and what revision 2 takes of it for the read depths (RFC 6581 §9). */
+const PRIVATE_DATA_MAX = 512;
+const ENHANCED_BYTES = 4;
 
-/** Private data that fits in an MPA frame, or none. */
-export function checkPrivateData(bytes: Uint8Array = new Uint8Array(0)): Uint8Array<ArrayBuffer> {
-  if (bytes.byteLength > PRIVATE_DATA_MAX) {
-    throw new RangeError(`private data has at most ${PRIVATE_DATA_MAX} bytes`);
+/** Private data that fits in an MPA frame, or none. @throws {RangeError} */
+export function checkPrivateData(
+  bytes: Uint8Array = new Uint8Array(0),
+  options: { revision: number },
+): Uint8Array<ArrayBuffer> {
+  const most = options.revision === 1 ? PRIVATE_DATA_MAX : PRIVATE_DATA_MAX - ENHANCED_BYTES;
+  if (bytes.byteLength > most) {
+    throw new RangeError(
+      `${bytes.byteLength} bytes of private data: MPA revision ${options.revision} has at most ${most}`,
+    );
   }
   return bytes as Uint8Array<ArrayBuffer>;
 }
@@ -154,7 +161,7 @@ export class ConnectionRequest {
   accept(options: StartupOptions & Queues & { onReady?: (qp: QueuePair) => void }): Promise<QueuePair> {
     const device = this.#device.usable();
     const settings = device.settings(options);
-    const privateData = checkPrivateData(options.privateData);
+    const privateData = checkPrivateData(options.privateData, this.#facts);
     this.#answer();
     const tag = device.reserve();
     const qp = new QueuePair(device, { tag, handle: this.#handle, queues: options });
@@ -175,9 +182,9 @@ export class ConnectionRequest {
     return Promise.resolve(qp);
   }
 
-  /** Refuses, with private data for the peer. */
+  /** Refuses, with private data for the peer: as much as {@linkcode StartupOptions} allows. @throws {RangeError} */
   reject(privateData?: Uint8Array): void {
-    const bytes = checkPrivateData(privateData);
+    const bytes = checkPrivateData(privateData, this.#facts);
     this.#answer();
     // a peer that has gone meanwhile needs no answer
     this.#device.native.weft_reject(this.#handle, bytes, bytes.byteLength);

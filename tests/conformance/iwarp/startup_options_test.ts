@@ -1,7 +1,7 @@
 // What the two sides of an MPA start-up may ask for (RFC 5044 §7.1, RFC 6581), and what follows from it.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { connectPair, fill, same, until, whole, within } from "../../../rdma/_testing/pair.ts";
-import { Access, Device, type QueuePair, RdmaError } from "../../../rdma/mod.ts";
+import { Access, type ConnectionRequest, Device, type QueuePair, RdmaError } from "../../../rdma/mod.ts";
 import { RawPeer } from "./raw_peer.ts";
 import { mpaReply, mpaRequest, Opcode, tagged, untagged } from "./wire.ts";
 
@@ -198,30 +198,45 @@ Deno.test("start-up: how long TCP may take to connect can be set", async () => {
   await Promise.all([first, ...others]);
 });
 
-Deno.test("start-up: in revision 1 there may be 512 bytes of private data", async () => {
+Deno.test("start-up: in revision 1 there may be 512 bytes of private data, in revision 2 4 less", async () => {
   await using device = Device.open();
   const pd = device.allocateProtectionDomain();
-  const privateData = fill(new Uint8Array(512), 3);
-  const asked = Promise.withResolvers<Uint8Array>();
-  const ours = device.listen({
-    port: 0,
-    onRequest: (request) => {
-      asked.resolve(request.privateData);
-      void request.accept({ pd, privateData: privateData.subarray(0, 508) });
-    },
-  });
-  using initiator = await RawPeer.connect(ours.port);
-  await initiator.write(mpaRequest({ revision: 1, enhanced: false, privateData }));
-  assertEquals((await initiator.readMpa()).subarray(20), privateData.subarray(0, 508));
-  assertEquals(await asked.promise, privateData);
-  const { listener, port } = listen();
-  using _ = listener;
-  const connecting = device.connect({ hostname: "127.0.0.1", port, pd, revision: 1 });
-  using responder = await RawPeer.accept(listener, mpaReply({ revision: 1, enhanced: false, privateData }));
-  const qp = await connecting;
-  assertEquals(qp.privateData, privateData);
-  qp.abort();
-  responder.close();
+  const privateData = fill(new Uint8Array(513), 3);
+  const most = new Map([[1, 512], [2, 508]] as const);
+  for (const [revision, room] of most) {
+    const enhanced = revision === 2;
+    const headBytes = enhanced ? 24 : 20;
+    const all = privateData.subarray(0, room);
+    const tooMuch = privateData.subarray(0, room + 1);
+    for (const answer of ["accept", "reject"] as const) {
+      const asked = Promise.withResolvers<ConnectionRequest>();
+      const ours = device.listen({ port: 0, onRequest: asked.resolve });
+      using initiator = await RawPeer.connect(ours.port);
+      await initiator.write(mpaRequest({ revision, enhanced, privateData: all }));
+      const request = await asked.promise;
+      assertEquals(request.privateData, all);
+      assertThrows(() => void request.accept({ pd, privateData: tooMuch }), RangeError, `has at most ${room}`);
+      assertThrows(() => request.reject(tooMuch), RangeError, `has at most ${room}`);
+      if (answer === "accept") void request.accept({ pd, privateData: all });
+      else request.reject(all);
+      assertEquals((await initiator.readMpa()).subarray(headBytes), all, `revision ${revision}, ${answer}`);
+    }
+    const { listener, port } = listen();
+    using _ = listener;
+    const there = { hostname: "127.0.0.1", port, pd, revision };
+    await assertRejects(() => device.connect({ ...there, privateData: tooMuch }), RangeError, `has at most ${room}`);
+    const connecting = device.connect({ ...there, privateData: all });
+    using responder = new RawPeer(await listener.accept());
+    assertEquals((await responder.readMpa()).subarray(headBytes), all, `revision ${revision}`);
+    await responder.write(mpaReply({ revision, enhanced, privateData: all }));
+    const qp = await connecting;
+    assertEquals(qp.privateData, all);
+    qp.abort();
+    responder.close();
+  }
+  // Without a revision by name the second connection, in revision 1, says what the first one said.
+  const unnamed = { hostname: "127.0.0.1", port: 1, pd, privateData: privateData.subarray(0, 509) };
+  await assertRejects(() => device.connect(unnamed), RangeError, "MPA revision 2");
 });
 
 Deno.test("start-up: FPDUs are as large as the MULPDU that was set allows", async () => {
