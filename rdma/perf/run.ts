@@ -57,6 +57,8 @@ const CREDIT_SOURCE_COUNT = 16;
 const CREDIT_STRIDE = 64;
 /** Receives beyond those of measured Sends. */
 const CONTROL_RECEIVES = 16;
+/** Receives are posted again so many at a time: one for each message would be in the way of its answer. */
+const RECEIVES_OWED = 8;
 
 /** One end of a run. */
 export class Run extends Driver implements Measurable, AsyncDisposable {
@@ -151,6 +153,8 @@ export class Lane implements MeasurableLane {
   sent = 0;
   /** Measured Sends that have come. */
   received = 0;
+  /** Receives that have been filled and not been posted again. */
+  #owed = 0;
   /** Called for each of them, before its receive is posted again. */
   onMessage: (() => void) | undefined;
   #toData: RemoteMemory = { stag: 0, address: 0n };
@@ -243,10 +247,15 @@ export class Lane implements MeasurableLane {
       return run.fail(outOfStep());
     }
     if (this.queuePair!.isClosed) return;
-    this.queuePair!.postRecv(this.#receives, this.#received);
-    if (this.received - this.#told >= run.spec.receiveDepth / 4) this.#tellReceived();
+    const isToTell = this.received - this.#told >= run.spec.receiveDepth / 4;
+    if (++this.#owed >= RECEIVES_OWED || isToTell) this.#postReceives();
+    if (isToTell) this.#tellReceived();
     run.changed();
   };
+
+  #postReceives(): void {
+    for (; this.#owed > 0; this.#owed--) this.queuePair!.postRecv(this.#receives, this.#received);
+  }
 
   /** Writes to the peer how many Sends have come and can be followed by others. */
   #tellReceived(): void {

@@ -318,12 +318,13 @@ impl Device {
                 let hot = lock(&self.hot);
                 std::array::from_fn(|i| hot.get(i).cloned())
             };
+            // epoll first: behind it, what a hot connection has just got would have to wait for its answer
+            if hot[0].is_none() || self.rounds.fetch_add(1, Ordering::Relaxed) & (ROUNDS_PER_EPOLL - 1) == 0 {
+                self.turn(Turn::Caller(Duration::ZERO));
+            }
             for conn in hot.iter().flatten() {
                 // what it could not send is epoll's to report: trying again would only contend for the socket
                 conn.run_guarded(READABLE);
-            }
-            if hot[0].is_none() || self.rounds.fetch_add(1, Ordering::Relaxed) & (ROUNDS_PER_EPOLL - 1) == 0 {
-                self.turn(Turn::Caller(Duration::ZERO));
             }
             let ready = self.ring.ready();
             if ready > 0 || spin_ns == 0 || self.now() - begin >= spin_ns {
