@@ -9,6 +9,9 @@ import type { CommandIo } from "./commands/context.ts";
 /** Grace for what an interrupted command has to put in order, milliseconds. */
 const GRACE_MS = 3000;
 
+/** Exit status of a command that SIGTERM has ended, as shells show it. */
+const TERMINATED = 143;
+
 /** Width of a terminal that does not tell its own. */
 const COLUMNS = 80;
 
@@ -39,20 +42,25 @@ export const CLIENT_COMMANDS: Readonly<Record<string, string>> = {
 /** Runs one of the client's commands in this process; returns its exit status. */
 export async function runClientCommand(name: string, args: readonly string[]): Promise<number> {
   const command = await loaders[name]();
-  const { runCommand } = await import("./commands/command.ts");
+  const { INTERRUPTED, runCommand } = await import("./commands/command.ts");
   const { terminalProgress } = await import("./commands/progress.ts");
   const { encodeName } = await import("./names.ts");
   const soft = new AbortController();
   const hard = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let isTerminated = false;
   const interrupt = () => {
     const reason = new DOMException("interrupted", "AbortError");
     if (soft.signal.aborted) hard.abort(reason);
     soft.abort(reason);
     timer ??= setTimeout(() => hard.abort(reason), GRACE_MS);
   };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM"];
-  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
+  const terminate = () => {
+    isTerminated ||= !soft.signal.aborted;
+    interrupt();
+  };
+  Deno.addSignalListener("SIGINT", interrupt);
+  Deno.addSignalListener("SIGTERM", terminate);
   const io: CommandIo = {
     async write(text) {
       const bytes = typeof text === "string" ? encodeName(text) : text;
@@ -65,10 +73,12 @@ export async function runClientCommand(name: string, args: readonly string[]): P
     killSignal: hard.signal,
   };
   try {
-    return await runCommand(command, args, io);
+    const status = await runCommand(command, args, io);
+    return status === INTERRUPTED && isTerminated ? TERMINATED : status;
   } finally {
     clearTimeout(timer);
-    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
+    Deno.removeSignalListener("SIGINT", interrupt);
+    Deno.removeSignalListener("SIGTERM", terminate);
   }
 }
 

@@ -96,7 +96,7 @@ Deno.test("Ctrl-C ends a copy, which leaves what can be continued", async () => 
   }
 });
 
-Deno.test("Ctrl-C ends a command with 130 and not a word, also where its server has gone quiet", async () => {
+Deno.test("Ctrl-C ends a command with 130, SIGTERM with 143, and not a word, also where its server has gone quiet", async () => {
   await using server = await WeftServer.start();
   const { directory } = server;
   const FILES = 300;
@@ -111,24 +111,26 @@ Deno.test("Ctrl-C ends a command with 130 and not a word, also where its server 
   await Deno.writeFile(`${directory}/big`, new Uint8Array(1 << 20));
   const left = (tree: string) => Array.from(Deno.readDirSync(`${directory}/${tree}`)).length;
   const removing = () => left("flat") < FILES / 2;
-  const lines: [command: string, isEnough: (repliedBytes: number) => boolean][] = [
+  const lines: [command: string, isEnough: (repliedBytes: number) => boolean, signal?: Deno.Signal][] = [
     ["ls -R flat", (bytes) => bytes > 16_000], // in the middle of a listing
     ["ls -lR deep", (bytes) => bytes > 40_000], // with directories still to come
     ["cat big", (bytes) => bytes > 100_000],
     ["stat flat", (bytes) => bytes > 0], // before it is mounted
+    ["ls -R flat", (bytes) => bytes > 16_000, "SIGTERM"],
+    ["stat flat", (bytes) => bytes > 0, "SIGTERM"],
     ["rm -r flat", removing],
     ["rm -r flat flat2", () => left("flat") < FILES / 4],
   ];
-  for (const [line, isEnough] of lines) {
+  for (const [line, isEnough, signal = "SIGINT"] of lines) {
     const [name, ...args] = line.split(" ");
     using relay = stallingRelay(server.port, isEnough);
     const url = (path: string) => `nfs://127.0.0.1:${relay.port}/${path}?proto=tcp`;
     const command = startWeft(name, ...args.map((arg) => arg.startsWith("-") ? arg : url(arg)));
     const output = command.output();
     await relay.stalled;
-    command.kill("SIGINT");
+    command.kill(signal);
     const { code, stderr } = await output;
-    assertEquals([code, new TextDecoder().decode(stderr)], [130, ""], line);
+    assertEquals([code, new TextDecoder().decode(stderr)], [signal === "SIGTERM" ? 143 : 130, ""], line);
   }
   assert(left("flat") > 0, "something is left");
   assertEquals(left("flat2"), FILES, "what comes after the interrupt is not begun");
