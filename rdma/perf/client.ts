@@ -9,7 +9,7 @@ import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
 import type { QueuePair } from "../queue_pair.ts";
 import { type Goal, Sender } from "./bandwidth.ts";
-import { congestionControls, type FloorOrder, measureFloor } from "./floor.ts";
+import { congestionControls, type FloorOrder, measureFloor, withBestCongestion } from "./floor.ts";
 import { isOneSided, Pinger } from "./latency.ts";
 import { decodeRefusal, decodeReply, encodeRequest } from "./messages.ts";
 import { iterationsFor, type PerfOptions } from "./options.ts";
@@ -199,13 +199,11 @@ class Client {
     const count = Math.max(1, Math.min(messages, Math.ceil(elapsedMs * FLOOR_MESSAGES_PER_MS)));
     const kind = bidirectional ? "duplex" : "stream";
     const gigabytes = count * sizeBytes * (bidirectional ? 2 : 1) / 1e9;
-    let best = { floor: 0, floorCpuSecondsPerGB: 0 };
-    for (const congestion of await congestionControls(this.options.congestion)) {
-      const { gigabytesPerSecond, cpuSeconds } = await measure({ kind, count, congestion });
-      const floor = gigabytesPerSecond * 1e9;
-      if (floor > best.floor) best = { floor, floorCpuSecondsPerGB: cpuSeconds / gigabytes };
-    }
-    return best;
+    const { gigabytesPerSecond, cpuSeconds } = await withBestCongestion(
+      await congestionControls(this.options.congestion),
+      (congestion) => measure({ kind, count, congestion }),
+    );
+    return { floor: gigabytesPerSecond * 1e9, floorCpuSecondsPerGB: cpuSeconds / gigabytes };
   }
 }
 

@@ -36,6 +36,20 @@ export async function congestionControls(asked: Congestion = "suitable"): Promis
   return [asked === "system" ? current : asked];
 }
 
+/** Measures a stream with each of these congestion controls, and takes the figures of the fastest. */
+export async function withBestCongestion<Figures extends { gigabytesPerSecond: number }>(
+  congestions: readonly string[],
+  measure: (congestion: string) => Promise<Figures>,
+): Promise<Figures> {
+  const [first, ...others] = congestions;
+  let best = await measure(first);
+  for (const congestion of others) {
+    const figures = await measure(congestion);
+    if (figures.gigabytesPerSecond > best.gigabytesPerSecond) best = figures;
+  }
+  return best;
+}
+
 /** The floor's server, a process of its own. */
 export class FloorServer implements AsyncDisposable {
   private constructor(readonly process: Deno.ChildProcess, readonly port: number) {}

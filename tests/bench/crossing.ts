@@ -4,8 +4,14 @@
  *
  * @module
  */
-import { openLibrary } from "../../rdma/_ffi/library.ts";
-import { RING_ENTRY_WORDS, SGE_WORDS, WORK_WORDS } from "../../rdma/_ffi/layout.ts";
+import {
+  RING_ENTRY_WORDS,
+  RING_HEAD_WORD,
+  RING_HEADER_WORDS,
+  RING_TAIL_WORD,
+  SGE_WORDS,
+  WORK_WORDS,
+} from "../../rdma/_ffi/layout.ts";
 import { Access, Device } from "../../rdma/mod.ts";
 import { deno, pinned, runForJson } from "./processes.ts";
 import { medians, type Row } from "./report.ts";
@@ -15,6 +21,10 @@ const BATCH = 16;
 /** Places of the queue, and of the rings. */
 const DEPTH = 1024;
 const TURNS = 2000;
+/** Of filling a queue, which takes longer than to empty a ring. */
+const POST_TURNS = TURNS / 100;
+/** From one work request of a ring to the next: those of a receive with one element, and some to make it a power of two. */
+const WORK_STRIDE_WORDS = 16;
 const NATIVE_PAGE_BYTES = 1 << 20;
 
 /** Nanoseconds for one work request or completion. */
@@ -62,7 +72,7 @@ function time(count: number, run: () => void): number {
 
 async function main(): Promise<CrossingFigures> {
   await using device = Device.open();
-  const { native, handle } = { native: openLibrary(), handle: device.handle };
+  const { native, handle } = device;
   const region = device.allocateProtectionDomain().allocate(NATIVE_PAGE_BYTES, Access.LocalOnly);
   const shared = new Int32Array(region.bytes.buffer, region.bytes.byteOffset, NATIVE_PAGE_BYTES / 4);
   const work = new Uint32Array(BATCH * (WORK_WORDS + SGE_WORDS));
@@ -73,7 +83,7 @@ async function main(): Promise<CrossingFigures> {
   };
   const post = (batch: number) => () => {
     const out = new Float64Array(1);
-    for (let turn = 0; turn < TURNS / 100; turn++) {
+    for (let turn = 0; turn < POST_TURNS; turn++) {
       if (native.weft_shared_create(handle, DEPTH, 1, out) < 0) throw new Error("no shared receive queue");
       for (let posted = 0; posted < DEPTH; posted += batch) {
         for (let i = 0; i < batch; i++) put(work, i * request.length);
@@ -83,10 +93,12 @@ async function main(): Promise<CrossingFigures> {
     }
   };
   const publish = (batch: number) => () => {
-    for (let turn = 0; turn < TURNS / 100; turn++) {
+    for (let turn = 0; turn < POST_TURNS; turn++) {
       for (let posted = 0; posted < DEPTH; posted += batch) {
-        for (let i = 0; i < batch; i++) put(shared, 32 + ((posted + i) & (DEPTH - 1)) * 16);
-        Atomics.store(shared, 0, posted);
+        for (let i = 0; i < batch; i++) {
+          put(shared, RING_HEADER_WORDS + ((posted + i) & (DEPTH - 1)) * WORK_STRIDE_WORDS);
+        }
+        Atomics.store(shared, RING_TAIL_WORD, posted);
       }
     }
   };
@@ -95,13 +107,13 @@ async function main(): Promise<CrossingFigures> {
     for (let turn = 0; turn < TURNS; turn++) {
       for (let taken = 0; taken < DEPTH; taken++) {
         if (byCall) sum += native.weft_abi_version();
-        const at = 32 + taken * RING_ENTRY_WORDS;
+        const at = RING_HEADER_WORDS + taken * RING_ENTRY_WORDS;
         sum += shared[at] + shared[at + 1] + shared[at + 2] + shared[at + 3] + shared[at + 4];
       }
-      Atomics.store(shared, 16, turn);
+      Atomics.store(shared, RING_HEAD_WORD, turn);
     }
   };
-  const posts = TURNS / 100 * DEPTH;
+  const posts = POST_TURNS * DEPTH;
   const figures = {
     postOne: time(posts, post(1)),
     postBatch: time(posts, post(BATCH)),

@@ -5,7 +5,7 @@
  */
 import { ROOT } from "../../rdma/_ffi/build.ts";
 import { findExecutable } from "../../rdma/_ffi/toolchain.ts";
-import { congestionControls, FloorServer, measureFloor } from "../../rdma/perf/floor.ts";
+import { congestionControls, FloorServer, measureFloor, withBestCongestion } from "../../rdma/perf/floor.ts";
 import { freePort, waitForPort } from "../weft_server.ts";
 import type { FilesFigures } from "./files_client.ts";
 import { CORES, deno, pinned, runForJson } from "./processes.ts";
@@ -129,19 +129,22 @@ export class Files implements AsyncDisposable {
   /** The same between two plain programs: `recv` and `pwrite` at the server's end, or `pread` and `send`. The best congestion control counts. */
   async #floor(what: "read" | "write"): Promise<number> {
     const file = `${this.cached.directory}/export/big`;
-    const [sender, from, to] = what === "write" ? ["client", undefined, file] as const : ["server", file] as const;
-    await using floor = await FloorServer.start({ core: CORES[sender === "client" ? "server" : "client"], to });
-    const count = FILE_BYTES / FLOOR_PIECE_BYTES;
-    const rates: number[] = [];
-    for (const congestion of await congestionControls()) {
-      const order = { kind: "stream", sizeBytes: FLOOR_PIECE_BYTES, count, congestion, from } as const;
-      const passes: number[] = [];
+    const isWrite = what === "write";
+    await using floor = await FloorServer.start({
+      core: isWrite ? CORES.server : CORES.client,
+      to: isWrite ? file : undefined,
+    });
+    const prefix = pinned(isWrite ? "client" : "server");
+    const order = { kind: "stream", sizeBytes: FLOOR_PIECE_BYTES, count: FILE_BYTES / FLOOR_PIECE_BYTES } as const;
+    const from = isWrite ? undefined : file;
+    const best = await withBestCongestion(await congestionControls(), async (congestion) => {
+      const rates: number[] = [];
       for (let pass = 0; pass < FLOOR_PASSES; pass++) {
-        passes.push((await measureFloor(floor, order, { prefix: pinned(sender) })).gigabytesPerSecond);
+        rates.push((await measureFloor(floor, { ...order, congestion, from }, { prefix })).gigabytesPerSecond);
       }
-      rates.push(median(passes));
-    }
-    return Math.max(...rates);
+      return { gigabytesPerSecond: median(rates) };
+    });
+    return best.gigabytesPerSecond;
   }
 
   get #local(): string {

@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { congestionControls, type FloorOrder, FloorServer, measureFloor } from "../../rdma/perf/floor.ts";
+import {
+  congestionControls,
+  type FloorOrder,
+  FloorServer,
+  measureFloor,
+  withBestCongestion,
+} from "../../rdma/perf/floor.ts";
 import { IDLE_GAP_MS, IDLE_PINGS } from "./verbs_protocol.ts";
 import { CORES, pinned } from "./processes.ts";
 
@@ -35,17 +41,11 @@ export class Floor implements AsyncDisposable {
   /** Takes one round. Of streams the best congestion control counts. */
   async measure(): Promise<FloorFigures> {
     const stream = async (sizeBytes: number, count: number) => {
-      let best = { rate: 0, cpu: 0 };
-      for (const congestion of this.congestions) {
-        const { gigabytesPerSecond: rate, cpuSeconds } = await this.#run({
-          kind: "stream",
-          sizeBytes,
-          count,
-          congestion,
-        });
-        if (rate > best.rate) best = { rate, cpu: cpuSeconds / (sizeBytes * count / 1e9) };
-      }
-      return best;
+      const { gigabytesPerSecond: rate, cpuSeconds } = await withBestCongestion(
+        this.congestions,
+        (congestion) => this.#run({ kind: "stream", sizeBytes, count, congestion }),
+      );
+      return { rate, cpu: cpuSeconds / (sizeBytes * count / 1e9) };
     };
     const roundTrip = async (kind: "block" | "poll", count: number, gapMs?: number) =>
       (await this.#run({ kind, sizeBytes: 64, count, gapMs })).roundTripMicros;
