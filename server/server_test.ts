@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { openDescriptors } from "../rdma/_testing/pair.ts";
 import { BufferPool, Device } from "../rdma/mod.ts";
 import { type ClientTransport, connectRdma, connectTcp, encodeAuthSys } from "../rpc/mod.ts";
 import type { FileSystem } from "../storage/backend/file_system.ts";
@@ -34,10 +35,6 @@ function start(options: Partial<ServeOptions> = {}): Promise<NfsServer> {
   return serve({ fileSystem: memory(), port: 0, ...options });
 }
 
-function openFiles(): number {
-  return [...Deno.readDirSync("/proc/self/fd")].length;
-}
-
 /** Waits until a condition holds. */
 async function until(condition: () => boolean, what: string): Promise<void> {
   for (let waited = 0; !condition(); waited += 10) {
@@ -68,12 +65,12 @@ Deno.test("serve: RDMA and TCP on one port see the same files", async () => {
 
 Deno.test("serve: a port in use is told, and nothing stays behind", async () => {
   await using server = await start();
-  const before = openFiles();
+  const before = openDescriptors();
   for (let i = 0; i < 3; i++) {
     await assertRejects(() => start({ port: server.port }), Deno.errors.AddrInUse);
     await assertRejects(() => serve({ directory: "no such directory", port: 0 }), Error, "ENOENT");
   }
-  assertEquals(openFiles(), before);
+  assertEquals(openDescriptors(), before);
 });
 
 Deno.test("serve: on a device of the caller's, which stays open", async () => {
@@ -134,7 +131,7 @@ Deno.test("serve: clients that vanish in the middle of calls leave nothing behin
   const caller = await steady.connect(server, "rdma");
   const root = await caller.mountPath("/");
   const file = await caller.file(root, "f", new Uint8Array(1 << 20));
-  const before = openFiles();
+  const before = openDescriptors();
   for (const proto of ["tcp", "rdma"] as const) {
     for (let i = 0; i < 10; i++) {
       const client = new Client();
@@ -151,7 +148,7 @@ Deno.test("serve: clients that vanish in the middle of calls leave nothing behin
   }
   await until(() => server.connections === 1, `one connection is left, not ${server.connections}`);
   assertEquals((await caller.contents(file)).byteLength, 1 << 20);
-  await until(() => openFiles() <= before, `${openFiles()} open files where there were ${before}`);
+  await until(() => openDescriptors() <= before, `${openDescriptors()} open files where there were ${before}`);
 });
 
 Deno.test("serve: noise on the port ends its connection and disturbs nobody", async () => {

@@ -6,11 +6,11 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { mount } from "../../client/mod.ts";
-import { BufferPool, Device } from "../../rdma/mod.ts";
+import { Device } from "../../rdma/mod.ts";
 import { generator, openDescriptors, until, within } from "../../rdma/_testing/pair.ts";
 import { join, words } from "../../rpc/_testing/bytes.ts";
 import { decodeRdma, rdmaMessage } from "../../rpc/_testing/rdma_by_hand.ts";
-import { connectTcp, encode, encodeAuthSys, flatten, XdrReader, XdrWriter } from "../../rpc/mod.ts";
+import { encode, encodeAuthSys, flatten, XdrReader, XdrWriter } from "../../rpc/mod.ts";
 import { decodeReplyHeader, encodeCallHeader } from "../../rpc/wire/rpc_message.ts";
 import { RdmaError } from "../../rpc/wire/rpc_rdma.ts";
 import { encodeCmPrivateData, OUR_SETTINGS } from "../../rpc/wire/rpc_rdma_cm.ts";
@@ -18,7 +18,7 @@ import { type NfsServer, serve } from "../../server/mod.ts";
 import { NFS3, stable_how } from "../../storage/nfs/mod.ts";
 import { RawPeer } from "../conformance/iwarp/raw_peer.ts";
 import { be, concat, mpaRequest, Opcode, readRequest, tagged, untagged } from "../conformance/iwarp/wire.ts";
-import { Caller } from "../conformance/nfs3/subject.ts";
+import { withCaller } from "../conformance/nfs3/subject.ts";
 
 const MIB = 1 << 20;
 const NOWHERE = { stag: 0xdead_beef, offset: 0n, address: 0n, length: MIB };
@@ -199,7 +199,8 @@ Deno.test("bad input of every layer costs a server nothing", async () => {
     const urls = ["rdma", "tcp"].map((proto) => `nfs://127.0.0.1:${server.port}/?proto=${proto}`);
     const mounts = await Promise.all(urls.map((url) => mount(url)));
     for (const fs of mounts) canaries.use(fs);
-    const scene = { server, file: await handleOf(server, "file") };
+    const file = await withCaller(server.port, async (caller) => caller.lookup(await caller.mountPath("/"), "file"));
+    const scene = { server, file };
     // they say nothing, from the beginning to the end, and are not waited for
     const silent = await Promise.all([0, 10].map(async (length) => {
       const peer = await RawPeer.connect(server.port);
@@ -229,13 +230,3 @@ Deno.test("bad input of every layer costs a server nothing", async () => {
     await Deno.remove(directory, { recursive: true });
   }
 });
-
-/** The handle of a file in the root. */
-async function handleOf({ port }: NfsServer, name: string): Promise<Uint8Array> {
-  await using device = Device.open();
-  const pd = device.allocateProtectionDomain();
-  using pool = new BufferPool(pd);
-  await using transport = await connectTcp(device, { hostname: "127.0.0.1", port, pd, pool });
-  const caller = new Caller(transport, encodeAuthSys({ uid: 0, gid: 0 }));
-  return await caller.lookup(await caller.mountPath("/"), name);
-}

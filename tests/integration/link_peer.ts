@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { fill, same } from "../../rdma/_testing/pair.ts";
 import { Access, decodeAdvertisement, Device, encodeAdvertisement, type QueuePair } from "../../rdma/mod.ts";
 
 /** What a call came to. */
@@ -22,10 +23,6 @@ export interface Exchange {
 
 /** Bytes of each transfer: no multiple of what a segment has. */
 const BYTES = 1_000_003;
-
-function same(a: Uint8Array, b: Uint8Array): boolean {
-  return a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i]);
-}
 
 function serve(hostname: string): void {
   const device = Device.open();
@@ -56,7 +53,7 @@ async function call(hostname: string, port: number, options: object): Promise<Ex
   const target = decodeAdvertisement(queuePair.privateData);
   if (target === undefined) throw new Error("the peer has not told where its memory is");
   const [source, back] = [pd.allocate(BYTES), pd.allocate(BYTES)];
-  source.bytes.forEach((_, i) => source.bytes[i] = i * 7 + (i >> 8));
+  fill(source.bytes, 1);
   await queuePair.write([source.sge()], target);
   await queuePair.read([back.sge()], target);
   const answer = pd.allocate(8);

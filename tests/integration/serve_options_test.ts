@@ -5,12 +5,10 @@
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { mount, type NfsFileSystem } from "../../client/mod.ts";
-import { BufferPool, Device } from "../../rdma/mod.ts";
 import { within } from "../../rdma/_testing/pair.ts";
-import { connectTcp, encodeAuthSys } from "../../rpc/mod.ts";
 import { nfsstat3, stable_how } from "../../storage/nfs/mod.ts";
 import { argsWith } from "../conformance/nfs3/every_procedure.ts";
-import { bytes, Caller, ok } from "../conformance/nfs3/subject.ts";
+import { bytes, ok, withCaller } from "../conformance/nfs3/subject.ts";
 import { WeftServer } from "../weft_server.ts";
 import { whyNoFailingDisk } from "./serve_failing_disk.ts";
 
@@ -124,17 +122,4 @@ Deno.test("serve: --async does not wait for the disk when names and attributes c
 function isInMemory(directory: string): boolean {
   const { stdout } = new Deno.Command("stat", { args: ["--file-system", "--format=%T", directory] }).outputSync();
   return new TextDecoder().decode(stdout).trim() === "tmpfs";
-}
-
-/** Calls a server of this machine as who we are, over TCP. */
-async function withCaller(port: number, run: (caller: Caller) => Promise<void>): Promise<void> {
-  await using device = Device.open();
-  const pd = device.allocateProtectionDomain();
-  using pool = new BufferPool(pd);
-  const transport = await connectTcp(device, { hostname: "127.0.0.1", port, pd, pool });
-  try {
-    await run(new Caller(transport, encodeAuthSys({ uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 })));
-  } finally {
-    await transport.close();
-  }
 }

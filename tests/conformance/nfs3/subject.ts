@@ -4,11 +4,13 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
+import { BufferPool, Device } from "../../../rdma/mod.ts";
 import {
   type ArgsOf,
   AUTH_NONE,
   type CallOptions,
   type ClientTransport,
+  connectTcp,
   encodeAuthSys,
   type OpaqueAuth,
   type Procedure,
@@ -188,6 +190,15 @@ export class Caller {
     }
     return names.filter((name) => name !== "." && name !== "..").sort();
   }
+}
+
+/** Calls a server of this machine as who we are, over TCP. */
+export async function withCaller<T>(port: number, run: (caller: Caller) => Promise<T>): Promise<T> {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  using pool = new BufferPool(pd);
+  await using transport = await connectTcp(device, { hostname: "127.0.0.1", port, pd, pool });
+  return await run(new Caller(transport, encodeAuthSys({ uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 })));
 }
 
 /** What a test is given. */

@@ -7,7 +7,7 @@ import { mount } from "../../../client/mod.ts";
 import { ROOT } from "../../../rdma/_ffi/build.ts";
 import { WeftServer } from "../../weft_server.ts";
 import type { Scenario } from "../main.ts";
-import { type Expectation, findTshark, framesMatching, judge, startCapture } from "../tshark.ts";
+import { captureAndJudge, type Expectation, findTshark, framesMatching } from "../tshark.ts";
 
 const PIECES = 40;
 const PIECE_BYTES = 40_003;
@@ -60,34 +60,18 @@ export const capture: Scenario = {
       (await framesMatching(tshark, KERNEL_CAPTURE, `_ws.malformed && ${READ_BY_WRITE_CHUNK}`)).length > 0;
     const unjust = missesWriteChunks ? ` && !(${READ_BY_WRITE_CHUNK})` : "";
     for (const [proto, crc] of [["rdma", "off"], ["rdma", "on"], ["tcp", "off"]]) {
-      const directory = await Deno.makeTempDir({ prefix: "weft-capture-" });
-      try {
-        const file = `${directory}/${proto}.pcapng`;
-        await record(tshark, file, (port) => useServer(`nfs://127.0.0.1:${port}/?proto=${proto}&crc=${crc}`));
-        await judge(tshark, file, {
-          label: `${proto}, CRC ${crc}`,
-          expectations: proto === "tcp"
-            ? NFS
-            : crc === "on"
-            ? [...OVER_RDMA, ...WITH_CRC, ...NFS]
-            : [...OVER_RDMA, ...NFS],
-          unjust,
-          report,
-        });
-      } finally {
-        await Deno.remove(directory, { recursive: true });
-      }
+      await using server = await WeftServer.start();
+      const { port } = server;
+      const expectations = proto === "tcp"
+        ? NFS
+        : crc === "on"
+        ? [...OVER_RDMA, ...WITH_CRC, ...NFS]
+        : [...OVER_RDMA, ...NFS];
+      const use = () => useServer(`nfs://127.0.0.1:${port}/?proto=${proto}&crc=${crc}`);
+      await captureAndJudge([port], { label: `${proto}, CRC ${crc}`, expectations, unjust, report }, use);
     }
   },
 };
-
-/** Captures what `body` does on a server's port. */
-async function record(tshark: string, file: string, body: (port: number) => Promise<void>): Promise<void> {
-  await using server = await WeftServer.start();
-  const capture = await startCapture(tshark, file, `tcp port ${server.port}`);
-  await body(server.port);
-  await capture.stop();
-}
 
 /**
  * A little of everything, files of one inline message and of many chunks among it.

@@ -444,8 +444,9 @@ mod tests {
             assert_eq!(waiting.next(tag, EntryKind::Closed).0, Status::Unreachable as i32);
         }
         settle();
-        assert!(CONNS.get(panics).is_some()); // its deadline will end it
-                                              // nobody has looked up what nobody wanted any more
+        // its deadline will end it
+        assert!(CONNS.get(panics).is_some());
+        // nobody has looked up what nobody wanted any more
         assert!(lock(&PLAN).iter().any(|planned| (planned.0, planned.1) == (Point::Resolve, 103)));
         waiting.close();
     }
