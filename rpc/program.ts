@@ -28,6 +28,8 @@ export interface Procedure<A, R> {
   readonly results: XdrType<R>;
   /** True where doing it twice is as good as once; otherwise its replies go to the reply cache. */
   readonly idempotent: boolean;
+  /** True where the handler takes a bulk item that comes as a `BulkStream`; a long one is refused otherwise. */
+  readonly streams?: boolean;
   /** The most bytes that results take, bulk contents not counted. */
   readonly resultsBytesMax: number;
   /** How a stream transport finds the bulk item of the results. Set on every procedure whose results have one. */

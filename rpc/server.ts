@@ -17,7 +17,7 @@ import {
   type Program,
   type ResultsOf,
 } from "./program.ts";
-import type { Bulk, IncomingCall, PeerInfo, ServerTransport, XdrMessage } from "./transport.ts";
+import type { Bulk, BulkStream, IncomingCall, PeerInfo, ServerTransport, XdrMessage } from "./transport.ts";
 import {
   AuthFlavor,
   AuthStat,
@@ -40,6 +40,10 @@ export interface CallContext {
   readonly credential: AuthSys | undefined;
   /** Where the call came from. */
   readonly peer: PeerInfo;
+  /** The bulk item of the arguments where it is too long to be had whole; the arguments have no piece of it then. */
+  readonly stream?: BulkStream;
+  /** Whether a long one comes so on this connection. */
+  readonly takesStreams: boolean;
   /** Lends memory for the bulk item of the results. The transport takes it back when the reply has left. */
   allocateBulk(lengthBytes: number): Bulk;
 }
@@ -115,15 +119,18 @@ export class RpcServer {
     let chosen: Entry | undefined;
     let cached: CachedCall | undefined;
     try {
-      const reader = new XdrReader(call.message, { inserted: call.bulk });
+      const reader = new XdrReader(call.message, { inserted: call.bulk, elsewhere: call.stream });
       const header = readable(() => decodeCallHeader(reader));
       chosen = this.#find(header);
       const { procedure, handler } = chosen;
       const context: CallContext = {
         credential: authenticate(header),
         peer: call.peer,
+        stream: call.stream,
+        takesStreams: call.takesStreams ?? false,
         allocateBulk: (lengthBytes) => call.allocateBulk(lengthBytes),
       };
+      if (call.stream !== undefined && !procedure.streams) throw new RpcError("GARBAGE_ARGS");
       const args = readable(() => decodeArgs(procedure, reader));
       if (!procedure.idempotent && this.#replyCache !== undefined) {
         const admission = this.#replyCache.admit(call);

@@ -97,6 +97,21 @@ export interface PeerInfo {
   readonly port: number;
 }
 
+/**
+ * The bulk item of a call's arguments that is too long to be had whole: its pieces come while the handler takes them.
+ */
+export interface BulkStream {
+  /** Where in the message its contents belong. */
+  readonly position: number;
+  /** Bytes in all; perhaps with XDR's padding. */
+  readonly length: number;
+  /**
+   * The next piece, now or as soon as it is there; `undefined` behind the last. The one before goes back to the transport. Rejects with an
+   * `RpcError` where the rest cannot be had.
+   */
+  next(): Uint8Array | undefined | Promise<Uint8Array | undefined>;
+}
+
 /** A call as a server's transport hands it to the dispatcher. */
 export interface IncomingCall {
   /** Where the call came from. */
@@ -111,6 +126,10 @@ export interface IncomingCall {
    * message bytes that precede it and the contents may begin before `position`). Owned by the transport until the reply is sent.
    */
   readonly bulk?: { position: number; data: Uint8Array };
+  /** The same where it is too long for that, in place of `bulk`. */
+  readonly stream?: BulkStream;
+  /** Whether long bulk items come as streams on this connection. */
+  readonly takesStreams?: boolean;
   /** Lends memory for the result's bulk item. The transport releases it once the reply has left. */
   allocateBulk(lengthBytes: number): Bulk;
   /** Sends the reply (a whole RPC message, from its xid on) and ends the call. `undefined`: drop the call, send nothing. */

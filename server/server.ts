@@ -8,6 +8,7 @@ import { acceptRdma, acceptTcp } from "../rpc/transports/connect.ts";
 import { TcpClientTransport } from "../rpc/transports/tcp_client.ts";
 import type { FileSystem } from "../storage/backend/file_system.ts";
 import { LocalDirectory } from "../storage/backend/local_directory.ts";
+import { STREAM_BYTES_MAX, TRANSFER_BYTES_MAX } from "../storage/nfs/mod.ts";
 import { Connections } from "./connections.ts";
 import { createDispatcher, type DispatcherOptions } from "./dispatcher.ts";
 import { Export, type ExportOptions } from "./exports.ts";
@@ -165,7 +166,14 @@ async function start(
   const connections = new Connections({ max: options.connectionsMax, onCall: (call) => dispatcher.handleCall(call) });
   const pd = device.allocateProtectionDomain();
   const pool = new BufferPool(pd, { bytesMax: options.memoryBytesMax });
-  const memory = { pd, pool, crc: options.crc };
+  const memory = {
+    pd,
+    pool,
+    crc: options.crc,
+    // two pieces are in a connection's budget, one that comes and one that is written
+    pieceBytes: TRANSFER_BYTES_MAX,
+    readBytesMax: STREAM_BYTES_MAX + TRANSFER_BYTES_MAX,
+  };
   const listener = device.listen({
     hostname: options.hostname,
     port: options.port ?? DEFAULT_PORT,

@@ -50,6 +50,13 @@ export const STORE = defineProgram({
     }),
     SUM: procedure({ number: 3, args: array(uint32, 100_000), results: uint32, idempotent: true }),
     FAIL: procedure({ number: 4, args: uint32, results: voidType, idempotent: false }),
+    POUR: procedure({
+      number: 6,
+      args: struct({ name: opaque(64), data: bulk(DATA_BYTES_MAX), after: uint32 }),
+      results: uint32,
+      idempotent: true,
+      streams: true,
+    }),
     WHO: procedure({ number: 5, args: voidType, results: uint32, idempotent: true }),
   },
 });
@@ -60,7 +67,11 @@ export class Store {
   readonly data = new Map<string, Uint8Array>();
   puts = 0;
   readonly credentials: (AuthSys | undefined)[] = [];
-  /** Answers to PUT wait for it. */
+  /** Bytes of the pieces that POUR took. */
+  readonly pieces: number[] = [];
+  /** After so many of them it fails. */
+  enough = Infinity;
+  /** Answers to PUT wait for it, and POUR with each piece. */
   wait: Promise<void> | undefined;
 
   readonly handlers: Handlers<typeof STORE.procedures> = {
@@ -82,6 +93,18 @@ export class Store {
       if (how === 0) throw new Error("broken");
       if (how === 1) return Promise.reject(new Error("broken later"));
       throw new RpcError("AUTH_ERROR", { authStatus: 5 });
+    },
+    POUR: async ({ name, data, after }, { stream }) => {
+      const pieces = [...data];
+      for (let piece = await stream?.next(); piece !== undefined; piece = await stream?.next()) {
+        this.pieces.push(piece.byteLength);
+        pieces.push(piece.slice());
+        await this.wait;
+        if (this.pieces.length === this.enough) throw new RpcError("SYSTEM_ERR");
+      }
+      const joined = join(pieces);
+      this.data.set(name.join(), joined);
+      return joined.byteLength + after;
     },
     WHO: (_, { credential }) => {
       this.credentials.push(credential);

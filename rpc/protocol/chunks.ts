@@ -57,6 +57,27 @@ function chunkOf(segments: readonly RdmaSegment[]): PullChunk {
   return { segments, length: lengthOf(segments) };
 }
 
+/** Cuts a chunk into parts of at most `bytesMax`. */
+export function cut({ segments }: PullChunk, bytesMax: number): PullChunk[] {
+  const parts: PullChunk[] = [];
+  let part: RdmaSegment[] = [];
+  let room = bytesMax;
+  for (const { stag, length, offset } of segments) {
+    for (let at = 0; at < length;) {
+      const taken = Math.min(room, length - at);
+      part.push({ stag, length: taken, offset: offset + BigInt(at) });
+      at += taken;
+      room -= taken;
+      if (room > 0) continue;
+      parts.push(chunkOf(part));
+      part = [];
+      room = bytesMax;
+    }
+  }
+  if (part.length > 0) parts.push(chunkOf(part));
+  return parts;
+}
+
 /** Bytes in all the segments. */
 export function lengthOf(segments: readonly RdmaSegment[]): number {
   let length = 0;

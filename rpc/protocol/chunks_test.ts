@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { seeded } from "../_testing/bytes.ts";
 import { ProtocolError } from "../errors.ts";
 import { type RdmaMessage, RdmaProc, type ReadSegment } from "../wire/rpc_rdma.ts";
-import { lengthOf, planPulls, sharedStag, spread, unused, writtenLength } from "./chunks.ts";
+import { cut, lengthOf, planPulls, sharedStag, spread, unused, writtenLength } from "./chunks.ts";
 
 function call(reads: ReadSegment[], { isLong = false, bodyBytes = 100 } = {}): RdmaMessage {
   return {
@@ -18,6 +18,21 @@ function call(reads: ReadSegment[], { isLong = false, bodyBytes = 100 } = {}): R
 function segment(length: number, position = 0, stag = 1): ReadSegment {
   return { position, stag, length, offset: 0x1000n };
 }
+
+Deno.test("a chunk is cut into parts across its segments", () => {
+  const segments = [
+    { stag: 1, length: 5, offset: 100n },
+    { stag: 2, length: 0, offset: 200n },
+    { stag: 3, length: 12, offset: 300n },
+  ];
+  assertEquals(cut({ segments, length: 17 }, 8), [
+    { segments: [{ stag: 1, length: 5, offset: 100n }, { stag: 3, length: 3, offset: 300n }], length: 8 },
+    { segments: [{ stag: 3, length: 8, offset: 303n }], length: 8 },
+    { segments: [{ stag: 3, length: 1, offset: 311n }], length: 1 },
+  ]);
+  assertEquals(cut({ segments, length: 17 }, 17).length, 1);
+  assertEquals(cut({ segments: [], length: 0 }, 8), []);
+});
 
 Deno.test("a call's Read list becomes a plan", () => {
   assertEquals(planPulls(call([]), 100), {});

@@ -65,6 +65,10 @@ export interface ServeOptions {
   pool: BufferPool;
   /** Whether to ask for CRCs (RDMA). */
   crc?: boolean;
+  /** As `RdmaServerOptions` has it (RDMA). */
+  pieceBytes?: number;
+  /** As `RdmaServerOptions` has it (RDMA). */
+  readBytesMax?: number;
 }
 
 /**
@@ -75,12 +79,19 @@ export async function acceptRdma(
   request: ConnectionRequest,
   options: ServeOptions & { onReady: (transport: RdmaServerTransport) => void },
 ): Promise<RdmaServerTransport> {
-  const { pd, pool, crc } = options;
+  const { pd, pool, crc, pieceBytes, readBytesMax } = options;
   const { privateData } = request;
   const speaksCm = decodeCmPrivateData(privateData) !== undefined;
   let transport: RdmaServerTransport | undefined;
   const start = (qp: QueuePair) => {
-    transport = new RdmaServerTransport(qp, { pd, pool, privateData, findRegion: (bytes) => findRegion(pd, bytes) });
+    transport = new RdmaServerTransport(qp, {
+      pd,
+      pool,
+      privateData,
+      pieceBytes,
+      readBytesMax,
+      findRegion: (bytes) => findRegion(pd, bytes),
+    });
     options.onReady(transport);
   };
   await request.accept({

@@ -6,6 +6,7 @@
 import type { Bulk, IncomingCall, PeerInfo, XdrMessage } from "../transport.ts";
 import type { ChunkLists, FixedHeader } from "../wire/rpc_rdma.ts";
 import { SMALL_BYTES } from "./byte_stream.ts";
+import type { PullStream } from "./pull_stream.ts";
 import { type Domain, type FindRegion, type LentMemory, localMemory, type Sge } from "./verbs.ts";
 
 /** What a call has its transport do. */
@@ -22,8 +23,11 @@ export class RdmaCall implements IncomingCall {
   readonly fixed: FixedHeader;
   /** What the reply grants. */
   readonly credits: number;
+  readonly takesStreams: boolean;
   message: Uint8Array = new Uint8Array(0);
   bulk: IncomingCall["bulk"];
+  /** Ends with the call. */
+  stream: PullStream | undefined;
   chunks: ChunkLists = { reads: [], writes: [] };
   /** Bytes of payload that it may hold: pulled for it, or to be pushed. */
   payloadBytes = 0;
@@ -37,12 +41,13 @@ export class RdmaCall implements IncomingCall {
 
   constructor(
     operations: CallOperations,
-    parts: { peer: PeerInfo; credits: number; fixed: FixedHeader; end: () => void },
+    parts: { peer: PeerInfo; credits: number; fixed: FixedHeader; takesStreams: boolean; end: () => void },
   ) {
     this.#operations = operations;
     this.peer = parts.peer;
     this.fixed = parts.fixed;
     this.credits = parts.credits;
+    this.takesStreams = parts.takesStreams;
     this.#end = parts.end;
   }
 
@@ -54,6 +59,7 @@ export class RdmaCall implements IncomingCall {
   reply(message: XdrMessage | undefined): void {
     if (this.#isReplied) throw new TypeError("the call has been replied to");
     this.#isReplied = true;
+    this.stream?.end();
     this.#operations.reply(this, message);
   }
 
@@ -100,6 +106,7 @@ export class RdmaCall implements IncomingCall {
   drop(): void {
     if (this.#isDropped) return;
     this.#isDropped = true;
+    this.stream?.end();
     if (this.#outstanding === 0) this.#release();
   }
 

@@ -1,8 +1,8 @@
 /**
  * The server's end of RPC-over-RDMA version 1 (RFC 8166).
  *
- * A call's Read chunks are pulled into memory of the pool before it is handed over; the bulk item of its results is pushed into its Write chunk
- * from where the handler left it, and the reply follows as a Send, which invalidates the call's STag where it has just one and the
+ * A call's Read chunks are pulled into memory of the pool before it is handed over, but a long bulk item while the handler takes it
+ * (`pull_stream.ts`); the bulk item of its results is pushed into its Write chunk from where the handler left it, and the reply follows as a Send, which invalidates the call's STag where it has just one and the
  * client can take that. A call that cannot be processed is answered with RDMA_ERROR; one that cannot even be answered ends the connection.
  *
  * @module
@@ -40,6 +40,7 @@ import {
   OUR_SETTINGS,
 } from "../wire/rpc_rdma_cm.ts";
 import { XdrWriter } from "../xdr/xdr_writer.ts";
+import { PullStream, type StreamOperations } from "./pull_stream.ts";
 import { type CallOperations, RdmaCall } from "./rdma_call.ts";
 import {
   type Domain,
@@ -79,6 +80,8 @@ export interface RdmaServerOptions {
   creditsMax?: number;
   /** The most bytes that a call may have the server pull. */
   readBytesMax?: number;
+  /** Bulk items of arguments that are longer than this are handed over as streams of such pieces. All come whole if absent. */
+  pieceBytes?: number;
   /** Bytes of payload for calls that are under way. */
   payloadBudgetBytes?: number;
 }
@@ -101,8 +104,8 @@ export class RdmaServerTransport implements ServerTransport {
   #receivesOwed = 0;
   #callsUnderWay = 0;
   #payloadBytes = 0;
-  /** Calls that wait for others to give memory back. */
-  readonly #waiting: { call: RdmaCall; plan: PullPlan; length: number }[] = [];
+  /** Calls, and pieces of them, that wait for others to give memory back. */
+  readonly #waiting: { call: RdmaCall; length: number; start: () => void }[] = [];
   #isClosing = false;
   #isEnded = false;
   #fault: Error | undefined;
@@ -204,7 +207,13 @@ export class RdmaServerTransport implements ServerTransport {
     if (this.#isClosing || this.#isEnded || fixed.proc === RdmaProc.RDMA_ERROR || fixed.proc === RdmaProc.RDMA_DONE) {
       return endCall();
     }
-    const call = new RdmaCall(this.#operations, { peer: this.peer, credits: this.#grant(fixed), fixed, end: endCall });
+    const call = new RdmaCall(this.#operations, {
+      peer: this.peer,
+      credits: this.#grant(fixed),
+      fixed,
+      takesStreams: this.#options.pieceBytes !== undefined,
+      end: endCall,
+    });
     try {
       this.#begin(call, decodeMessage(fixed, message));
     } catch (error) {
@@ -223,20 +232,44 @@ export class RdmaServerTransport implements ServerTransport {
     call.chunks = message.chunks;
     call.message = message.body;
     if (length === 0) return this.#handOver(call);
-    this.#waiting.push({ call, plan, length });
+    const { pieceBytes = Infinity } = this.#options;
+    if (plan.bulk !== undefined && plan.bulk.length > pieceBytes && plan.bulk.length === length) {
+      call.stream = new PullStream(plan.bulk, pieceBytes, this.#streamOperations(call));
+      call.stream.start();
+      return this.#handOver(call);
+    }
+    this.#reserve(call, length, () => {
+      call.payloadBytes = length;
+      this.#pull(call, plan);
+    });
+  }
+
+  #streamOperations(call: RdmaCall): StreamOperations {
+    return {
+      reserve: (lengthBytes, start) => this.#reserve(call, lengthBytes, start),
+      giveBack: this.#operations.returnPayload,
+      pull: (chunk, done) => {
+        const memory = this.#options.pool.take(chunk.length);
+        this.#read(call, [[chunk, memory]], done);
+        return memory;
+      },
+    };
+  }
+
+  #reserve(call: RdmaCall, length: number, start: () => void): void {
+    this.#waiting.push({ call, length, start });
     this.#startWaiting();
   }
 
   #startWaiting(): void {
     const budget = this.#options.payloadBudgetBytes ?? PAYLOAD_BUDGET_BYTES;
     for (let next = this.#waiting[0]; next !== undefined && !this.#isEnded; next = this.#waiting[0]) {
-      const { call, plan, length } = next;
+      const { call, length, start } = next;
       if (this.#payloadBytes > 0 && this.#payloadBytes + length > budget) return;
       this.#waiting.shift();
       this.#payloadBytes += length;
-      call.payloadBytes = length;
       try {
-        this.#pull(call, plan);
+        start();
       } catch (error) {
         // Nothing of ours: the verbs or the pool refused.
         call.drop();
@@ -252,28 +285,34 @@ export class RdmaServerTransport implements ServerTransport {
   #pull(call: RdmaCall, plan: PullPlan): void {
     const message = plan.message === undefined ? undefined : call.lend(plan.message.length);
     const bulk = plan.bulk === undefined ? undefined : call.lend(plan.bulk.length);
-    let outstanding = 1;
-    let isWhole = true;
-    const done = (status: string) => {
-      isWhole &&= status === "success";
-      if (--outstanding > 0) return;
-      if (!isWhole) return call.drop();
+    this.#read(call, [[plan.message, message], [plan.bulk, bulk]], (isThere) => {
+      if (!isThere) return call.drop();
       if (message !== undefined) call.message = message.bytes;
       if (bulk !== undefined) call.bulk = { position: plan.bulk!.position, data: bulk.bytes };
       this.#handOver(call);
+    });
+  }
+
+  /** Reads chunks, each into its memory; `done` is told whether all of them are there. */
+  #read(call: RdmaCall, pulls: readonly [PullChunk?, LentMemory?][], done: (isThere: boolean) => void): void {
+    let outstanding = 1;
+    let isThere = true;
+    const settle = (status: string) => {
+      isThere &&= status === "success";
+      if (--outstanding === 0) done(isThere);
     };
-    for (const [chunk, memory] of [[plan.message, message], [plan.bulk, bulk]] as [PullChunk?, LentMemory?][]) {
+    for (const [chunk, memory] of pulls) {
       if (chunk === undefined || memory === undefined) continue;
       let at = memory.offset;
       for (const { stag, length, offset } of chunk.segments) {
         if (length === 0) continue;
         const local = [{ region: memory.region, offset: at, length }];
-        this.#postWork(call, { opcode: "read", local, remote: { stag, address: offset } }, done);
+        this.#postWork(call, { opcode: "read", local, remote: { stag, address: offset } }, settle);
         outstanding++;
         at += length;
       }
     }
-    done("success");
+    settle("success");
   }
 
   #handOver(call: RdmaCall): void {

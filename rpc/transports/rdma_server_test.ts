@@ -17,7 +17,7 @@ import { DEFAULT_SETTINGS, encodeCmPrivateData } from "../wire/rpc_rdma_cm.ts";
 import { voidType, XdrReader } from "../xdr/mod.ts";
 import { Access } from "./verbs.ts";
 
-const { PUT, GET, SUM } = STORE.procedures;
+const { PUT, GET, SUM, POUR } = STORE.procedures;
 const PING = { number: 0, args: voidType };
 const file = new TextEncoder().encode("a file");
 
@@ -310,6 +310,118 @@ Deno.test("calls that have much to be pushed wait for each other too, and hold u
     qp.resume();
     assertEquals((await client.take()).length, 5);
   }));
+
+Deno.test("a long bulk item is handed over piece by piece, across its segments and with its padding", () =>
+  withServer({ pieceBytes: 10_000, payloadBudgetBytes: 20_000 }, async (setup) => {
+    const { store, client, pool } = setup;
+    for (
+      const [length, pieces] of [[10_000, []], [10_001, [10_000, 4]], [45_678, [
+        10_000,
+        10_000,
+        10_000,
+        10_000,
+        5_680,
+      ]]] as const
+    ) {
+      store.pieces.length = 0;
+      const data = pattern(length);
+      const sent = join([data, new Uint8Array(-length & 3)]);
+      const { bytes, position } = rpcCall(5, POUR, { name: file, data: [data], after: 2 });
+      const lengths = [1, 0, 9_000, sent.byteLength - 9_001];
+      const reads = openCut(setup, sent, lengths, Access.RemoteRead).map((segment) => ({ position, ...segment }));
+      const { body } = await ask(setup, rdmaMessage({ xid: 5, chunks: { reads } }, bytes));
+      // the handler of this test does not know where the padding begins
+      const got = pieces.length === 0 ? data : sent;
+      assertEquals(resultsOf(body), words(got.byteLength + 2));
+      assertEquals(store.data.get(file.join()), got);
+      assertEquals(store.pieces, [...pieces]);
+    }
+    assertEquals(pool.lent, 0);
+    client.send(rdmaMessage({ xid: 6 }, rpcCall(6, POUR, { name: file, data: [], after: 2 }).bytes));
+    assertEquals((await client.take()).length, 1);
+  }));
+
+Deno.test("streams hold no more than the budget, come one behind the other, and hold up no call without payload", () =>
+  withServer({ pieceBytes: 10_000, payloadBudgetBytes: 25_000 }, async (setup) => {
+    const { store, client, pool, qp } = setup;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    store.wait = promise;
+    const long = pattern(40_000);
+    for (let i = 0; i < 3; i++) {
+      const { bytes, position } = rpcCall(i, POUR, { name: Uint8Array.of(i), data: [long], after: 0 });
+      const reads = [{ position, ...open(setup, long, Access.RemoteRead) }];
+      client.send(rdmaMessage({ xid: i, chunks: { reads } }, bytes));
+    }
+    client.send(rdmaMessage({ xid: 3 }, rpcCall(3, SUM, [1]).bytes));
+    await settle();
+    assertEquals([pool.lent, store.pieces], [2, [10_000]]);
+    assertEquals(qp.posted.filter(({ opcode }) => opcode === "read").length, 2);
+    assertEquals((await client.take()).length, 1);
+    resolve();
+    assertEquals((await client.take()).length, 3);
+    for (let i = 0; i < 3; i++) assertEquals(store.data.get(String(i)), long);
+    assertEquals([pool.lent, store.pieces.length], [0, 12]);
+  }));
+
+Deno.test("a handler that has enough of a stream: the rest is dropped, the next call is served", () =>
+  withServer({ pieceBytes: 10_000, payloadBudgetBytes: 20_000 }, async (setup) => {
+    const { store, client, pool } = setup;
+    const data = pattern(50_000);
+    for (const enough of [1, 2, Infinity]) {
+      store.enough = enough;
+      store.pieces.length = 0;
+      const { bytes, position } = rpcCall(5, POUR, { name: file, data: [data], after: 2 });
+      const reads = [{ position, ...open(setup, data, Access.RemoteRead) }];
+      client.send(rdmaMessage({ xid: 5, chunks: { reads } }, bytes));
+      const { message } = await client.takeOne();
+      const reader = new XdrReader(decodeRdma(message).body);
+      assertEquals(decodeReplyHeader(reader).status, enough === Infinity ? "SUCCESS" : "SYSTEM_ERR");
+      assertEquals([store.pieces.length, pool.lent], [Math.min(enough, 5), 0]);
+    }
+  }));
+
+Deno.test("a stream that nobody takes, and one whose length is another than its word says, are garbage", () =>
+  withServer({ pieceBytes: 10_000 }, async (setup) => {
+    const { store, client, pool } = setup;
+    const data = pattern(20_000);
+    const elsewhere = (procedure: typeof PUT, claimed: number, at = 0) => {
+      const { bytes, position } = rpcCall(5, procedure, { name: file, data: [new Uint8Array(claimed)], after: 2 });
+      const reads = [{ position: position + at, ...open(setup, data, Access.RemoteRead) }];
+      client.send(rdmaMessage({ xid: 5, chunks: { reads } }, bytes));
+    };
+    elsewhere(PUT, 20_000);
+    elsewhere(POUR, 19_000);
+    elsewhere(POUR, 20_000, -4);
+    elsewhere(POUR, 20_000, 4);
+    const statuses = (await client.take()).map(({ message }) =>
+      decodeReplyHeader(new XdrReader(decodeRdma(message).body)).status
+    );
+    assertEquals(statuses, Array(4).fill("GARBAGE_ARGS"));
+    assertEquals([store.puts, store.pieces.length, pool.lent], [0, 0, 0]);
+  }));
+
+Deno.test("a client that vanishes while its stream is taken", async () => {
+  const data = pattern(50_000);
+  const { bytes, position } = rpcCall(5, POUR, { name: file, data: [data], after: 2 });
+  for (const when of ["pull", "call"]) {
+    await withServer({ pieceBytes: 10_000, payloadBudgetBytes: 20_000 }, async (setup) => {
+      const { client, qp, store, transport } = setup;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      store.wait = promise;
+      const reads = [{ position, ...open(setup, data, Access.RemoteRead) }];
+      qp.isStalled = when === "pull";
+      client.send(rdmaMessage({ xid: 5, chunks: { reads } }, bytes));
+      await settle();
+      assertEquals(store.pieces.length, when === "pull" ? 0 : 1);
+      const error = new Error("connection reset");
+      qp.end(error);
+      assertEquals(await transport.closed, error);
+      resolve();
+      await settle();
+      assertEquals(store.data.size, 0);
+    });
+  }
+});
 
 Deno.test("a pool without memory ends the connection that asked for it", () =>
   withServer({ readBytesMax: 1 << 30 }, async (setup) => {

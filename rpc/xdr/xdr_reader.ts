@@ -15,6 +15,8 @@ export interface XdrReaderOptions {
    * Read chunk, whose padding may be missing, or the tail of a long record.
    */
   inserted?: { position: number; data: Uint8Array };
+  /** The first bulk item belongs at byte `position` and is not here: `length` bytes, perhaps with padding, that somebody else takes. */
+  elsewhere?: { position: number; length: number };
   /**
    * Where the first bulk item's contents are to be found: `length` bytes, perhaps with padding, were already placed into `into` and are missing
    * from the stream; or, with `length` undefined, they are in the stream and are copied to `into`.
@@ -36,10 +38,12 @@ export class XdrReader {
   /** True where the current stretch may end without its padding. */
   #elastic = false;
   #placed: XdrReaderOptions["placed"];
+  #elsewhere: XdrReaderOptions["elsewhere"];
 
   /** Reads `bytes`; values decoded from it are views into it. */
   constructor(bytes: Uint8Array, options: XdrReaderOptions = NO_OPTIONS) {
     this.#placed = options.placed;
+    this.#elsewhere = options.elsewhere;
     const inserted = options.inserted;
     if (inserted === undefined) {
       this.#open(bytes);
@@ -123,9 +127,18 @@ export class XdrReader {
     return length;
   }
 
-  /** A bulk item of at most `max` bytes, as the pieces that it lies in. Never copied, except as `placed` says. */
+  /** A bulk item of at most `max` bytes, as the pieces that it lies in: none where it is elsewhere. Never copied, except as `placed` says. */
   bulk(max: number): Uint8Array[] {
     const length = this.length(max);
+    const elsewhere = this.#elsewhere;
+    if (elsewhere !== undefined) {
+      this.#elsewhere = undefined;
+      if (elsewhere.position !== this.offset) throw this.fault(`a bulk item for position ${elsewhere.position}`, 0);
+      if (!isLengthOf(elsewhere.length, length)) {
+        throw this.fault(`a bulk item of ${elsewhere.length} bytes where the arguments speak of ${length}`, 4);
+      }
+      return [];
+    }
     const placed = this.#placed;
     if (placed === undefined) return this.#takePieces(length);
     this.#placed = undefined;
@@ -138,7 +151,7 @@ export class XdrReader {
         placed.into.set(piece, at);
         at += piece.byteLength;
       }
-    } else if (placed.length !== length && placed.length !== length + (-length & 3)) {
+    } else if (!isLengthOf(placed.length, length)) {
       throw this.fault(`${placed.length} bytes were placed where the results speak of ${length}`, 4);
     }
     return length === 0 ? [] : [placed.into.subarray(0, length)];
@@ -148,6 +161,7 @@ export class XdrReader {
   expectEnd(): void {
     const remaining = this.remaining;
     if (remaining !== 0) throw this.fault(`${remaining} bytes too many`, 0);
+    if (this.#elsewhere !== undefined) throw this.fault("a bulk item that nothing refers to", 0);
     if (this.#placed?.length !== undefined && this.#placed.length > 0) {
       throw this.fault(`${this.#placed.length} bytes were placed for results without a bulk item`, 0);
     }
@@ -219,6 +233,11 @@ export class XdrReader {
   #cut(): WireError {
     return this.fault("cut short", 0);
   }
+}
+
+/** Whether contents that are not in the stream are as long as their length word says, perhaps with padding. */
+function isLengthOf(thereBytes: number, length: number): boolean {
+  return thereBytes === length || thereBytes === length + (-length & 3);
 }
 
 function concatenate(pieces: readonly Uint8Array[], length: number): Uint8Array {

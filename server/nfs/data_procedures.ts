@@ -5,6 +5,8 @@
  *
  * @module
  */
+import type { BulkStream } from "../../rpc/transport.ts";
+import { FsError } from "../../storage/backend/file_system.ts";
 import {
   type COMMIT3args,
   type COMMIT3resfail,
@@ -19,8 +21,8 @@ import {
   type WRITE3resfail,
   type WRITE3resok,
 } from "../../storage/nfs/mod.ts";
-import type { Operation } from "./nfs_call.ts";
-import { wait } from "./steps.ts";
+import type { NfsCall, Operation } from "./nfs_call.ts";
+import { type Steps, wait } from "./steps.ts";
 
 const NOTHING = new Uint8Array(0);
 
@@ -49,14 +51,18 @@ export const READ: Operation<READ3args, READ3resok, READ3resfail> = {
 export const WRITE: Operation<WRITE3args, WRITE3resok, WRITE3resfail> = {
   *ok({ file, offset, count, stable, data }, call) {
     yield* call.observeForChange(file);
-    const length = data.reduce((sum, piece) => sum + piece.byteLength, 0);
+    const length = call.stream === undefined
+      ? data.reduce((sum, piece) => sum + piece.byteLength, 0)
+      : unpadded(call.stream.length, count);
     if (length !== count) throw new NfsError(nfsstat3.NFS3ERR_INVAL, `${length} bytes of data where count is ${count}`);
     if (offset + BigInt(count) > call.fileSystem.limits.fileBytesMax) throw new NfsError(nfsstat3.NFS3ERR_FBIG);
     // The verifier as it is now: should it change meanwhile, these bytes are among those in doubt.
     const { writeVerifier } = call.server;
     const verf = writeVerifier.bytes;
     try {
-      const { bytesWritten, committed } = yield* wait(call.fileSystem.write(file, offset, data, stable, call.as));
+      const { bytesWritten, committed } = call.stream === undefined
+        ? yield* wait(call.fileSystem.write(file, offset, data, stable, call.as))
+        : yield* writeStream(call, call.stream, { file, offset, count, stable });
       return { file_wcc: yield* call.wcc(file), count: bytesWritten, committed, verf };
     } catch (error) {
       if (stable !== stable_how.UNSTABLE) writeVerifier.handleFailure(error);
@@ -67,6 +73,37 @@ export const WRITE: Operation<WRITE3args, WRITE3resok, WRITE3resfail> = {
     return { file_wcc: yield* call.wcc(file) };
   },
 };
+
+/** Bytes of a stream's contents: `count` where the rest is XDR's padding. */
+function unpadded(streamBytes: number, count: number): number {
+  return streamBytes === count + (-count & 3) ? count : streamBytes;
+}
+
+/** Writes data as they come. An error behind the first piece makes it a short write, which the client goes on from. */
+function* writeStream(
+  call: NfsCall,
+  stream: BulkStream,
+  { file, offset, count, stable }: Omit<WRITE3args, "data">,
+): Steps<{ bytesWritten: number; committed: stable_how }> {
+  let bytesWritten = 0;
+  while (bytesWritten < count) {
+    const piece = yield* wait(stream.next());
+    if (piece === undefined) break;
+    const data = piece.subarray(0, count - bytesWritten); // behind it is padding
+    const at = offset + BigInt(bytesWritten);
+    try {
+      const written = yield* wait(call.fileSystem.write(file, at, [data], stable_how.UNSTABLE, call.as));
+      bytesWritten += written.bytesWritten;
+      if (written.bytesWritten < data.byteLength) break;
+    } catch (error) {
+      if (bytesWritten === 0 || !(error instanceof FsError)) throw error;
+      break;
+    }
+  }
+  if (stable === stable_how.UNSTABLE) return { bytesWritten, committed: stable };
+  yield* wait(call.fileSystem.commit(file, offset, bytesWritten, call.as));
+  return { bytesWritten, committed: stable_how.FILE_SYNC };
+}
 
 /** COMMIT (RFC 1813 §3.3.21). A count of 0 means all behind `offset`. */
 export const COMMIT: Operation<COMMIT3args, COMMIT3resok, COMMIT3resfail> = {

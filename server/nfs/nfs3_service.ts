@@ -4,7 +4,7 @@
  * @module
  */
 import { type Service, service } from "../../rpc/server.ts";
-import { NFS3, TRANSFER_BYTES_MAX } from "../../storage/nfs/mod.ts";
+import { NFS3, STREAM_BYTES_MAX, TRANSFER_BYTES_MAX } from "../../storage/nfs/mod.ts";
 import type { Export } from "../exports.ts";
 import { ACCESS, GETATTR, SETATTR } from "./attribute_procedures.ts";
 import { CREATE, MKDIR, MKNOD, SYMLINK } from "./create_procedures.ts";
@@ -24,6 +24,7 @@ export function nfs3Service(options: { export: Export; transferBytesMax?: number
     writeVerifier: new WriteVerifier(),
     changes: new ChangeTracker(),
     transferBytesMax: Math.min(options.transferBytesMax ?? TRANSFER_BYTES_MAX, TRANSFER_BYTES_MAX),
+    streamBytesMax: Math.min(options.transferBytesMax ?? STREAM_BYTES_MAX, STREAM_BYTES_MAX),
   };
   return service(NFS3, {
     NULL: () => {},

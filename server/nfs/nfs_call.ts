@@ -5,7 +5,7 @@
  */
 import { RdmaError } from "../../rdma/mod.ts";
 import type { CallContext, Handler } from "../../rpc/server.ts";
-import type { Bulk } from "../../rpc/transport.ts";
+import type { Bulk, BulkStream } from "../../rpc/transport.ts";
 import { type Credentials, type FileHandle, type FileSystem, FsError } from "../../storage/backend/file_system.ts";
 import {
   type Failure3,
@@ -30,8 +30,10 @@ export interface NfsServerState {
   readonly export: Export;
   readonly writeVerifier: WriteVerifier;
   readonly changes: ChangeTracker;
-  /** The most bytes that one READ or WRITE moves. */
+  /** The most bytes that one READ moves, and a WRITE whose data come whole. */
   readonly transferBytesMax: number;
+  /** The most bytes that one WRITE moves whose data come piece by piece. */
+  readonly streamBytesMax: number;
 }
 
 /** A call under way. */
@@ -49,6 +51,16 @@ export class NfsCall {
     this.#context = context;
     this.fileSystem = server.export.fileSystem;
     this.as = server.export.credentialsOf(context.credential);
+  }
+
+  /** The data of a long WRITE, which come piece by piece. */
+  get stream(): BulkStream | undefined {
+    return this.#context.stream;
+  }
+
+  /** The most bytes that one WRITE of this client's moves. */
+  get writeBytesMax(): number {
+    return this.#context.takesStreams ? this.server.streamBytesMax : this.server.transferBytesMax;
   }
 
   /** Memory for the bulk item of the results; the transport takes it back. @throws {NfsError} NFS3ERR_JUKEBOX while there is none left */

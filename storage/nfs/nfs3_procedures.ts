@@ -38,6 +38,7 @@ import {
   sattr3,
   size3,
   specdata3,
+  STREAM_BYTES_MAX,
   TRANSFER_BYTES_MAX,
   wcc_data,
   writeverf3,
@@ -132,7 +133,7 @@ export const WRITE3args = struct({
   offset: offset3,
   count: count3,
   stable: stable_how,
-  data: bulk(TRANSFER_BYTES_MAX),
+  data: bulk(STREAM_BYTES_MAX),
 });
 export type WRITE3args = Infer<typeof WRITE3args>;
 export const WRITE3resok = struct({ file_wcc: wcc_data, count: count3, committed: stable_how, verf: writeverf3 });

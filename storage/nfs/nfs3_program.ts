@@ -77,7 +77,7 @@ export const NFS3 = defineProgram({
       idempotent: true,
       placement: READ_PLACEMENT,
     }),
-    WRITE: procedure({ number: 7, args: nfs3.WRITE3args, results: nfs3.WRITE3res, idempotent: true }),
+    WRITE: procedure({ number: 7, args: nfs3.WRITE3args, results: nfs3.WRITE3res, idempotent: true, streams: true }),
     CREATE: procedure({ number: 8, args: nfs3.CREATE3args, results: nfs3.CREATE3res, idempotent: false }),
     MKDIR: procedure({ number: 9, args: nfs3.MKDIR3args, results: nfs3.MKDIR3res, idempotent: false }),
     SYMLINK: procedure({ number: 10, args: nfs3.SYMLINK3args, results: nfs3.SYMLINK3res, idempotent: false }),

@@ -52,6 +52,31 @@ export function testData(subject: Subject): void {
     assertEquals([read.count, read.eof], [rtmax, false]);
   });
 
+  nfsTest({ subject, name: "the largest WRITEs, at every stability" }, async ({ alice, root }) => {
+    const { writeBytesMax } = subject;
+    const file = await alice.file(root, "f");
+    for (const stable of [stable_how.UNSTABLE, stable_how.DATA_SYNC, stable_how.FILE_SYNC]) {
+      for (const size of [writeBytesMax, writeBytesMax - 1, (writeBytesMax >> 1) + 3]) {
+        ok(await alice.setattr(file, { size: 0n }));
+        const data = pattern(size);
+        const written = ok(await alice.write(file, 5n, data, stable));
+        assertEquals(written.count, size);
+        assert(written.committed >= stable, `${written.committed} where ${stable} was asked for`);
+        await checkWcc(written.file_wcc, { as: alice, file, changed: true });
+        for (let at = 0; at < size; at += TRANSFER_BYTES_MAX) {
+          const count = Math.min(TRANSFER_BYTES_MAX, size - at);
+          const read = ok(await alice.read(file, BigInt(5 + at), count));
+          assert(equal(joined(read.data), data.subarray(at, at + count)), `${size} bytes differ behind ${at}`);
+        }
+        assertEquals((await alice.getattr(file)).size, BigInt(5 + size));
+      }
+    }
+    const { count } = ok(await alice.write(file, 0n, pattern(writeBytesMax)));
+    assertEquals(count, writeBytesMax);
+    const args = { file, offset: 0n, count: writeBytesMax - 8, stable: stable_how.UNSTABLE };
+    fails(await alice.call("WRITE", { ...args, data: [pattern(writeBytesMax)] }), nfsstat3.NFS3ERR_INVAL);
+  });
+
   nfsTest({ subject, name: "WRITE anywhere, with holes that read as zeros" }, async ({ alice, root }) => {
     const file = await alice.file(root, "f");
     const model = new Uint8Array(300_000);

@@ -18,16 +18,20 @@ export function testFileSystem(subject: Subject): void {
     }
   });
 
-  nfsTest({ subject, name: "FSINFO tells transfers of 2 MiB in pages" }, async ({ alice, root }) => {
-    const info = ok(await alice.call("FSINFO", { fsroot: root }));
-    await checkAttributes(info.obj_attributes, { as: alice, file: root });
-    assertEquals([info.rtmax, info.rtpref, info.rtmult], [1 << 21, 1 << 21, 4096]);
-    assertEquals([info.wtmax, info.wtpref, info.wtmult], [1 << 21, 1 << 21, 4096]);
-    assert(info.dtpref >= 4096);
-    assert(info.maxfilesize >= 2n ** 40n && info.maxfilesize < 2n ** 63n);
-    assertEquals(info.properties, FSF3_LINK | FSF3_SYMLINK | FSF3_HOMOGENEOUS | FSF3_CANSETTIME);
-    assert(info.time_delta.seconds === 0 && info.time_delta.nseconds > 0);
-  });
+  nfsTest(
+    { subject, name: "FSINFO tells READs of 2 MiB, WRITEs of as much as the connection takes, in pages" },
+    async ({ alice, root }) => {
+      const info = ok(await alice.call("FSINFO", { fsroot: root }));
+      await checkAttributes(info.obj_attributes, { as: alice, file: root });
+      assertEquals([info.rtmax, info.rtpref, info.rtmult], [1 << 21, 1 << 21, 4096]);
+      const { writeBytesMax } = subject;
+      assertEquals([info.wtmax, info.wtpref, info.wtmult], [writeBytesMax, writeBytesMax, 4096]);
+      assert(info.dtpref >= 4096);
+      assert(info.maxfilesize >= 2n ** 40n && info.maxfilesize < 2n ** 63n);
+      assertEquals(info.properties, FSF3_LINK | FSF3_SYMLINK | FSF3_HOMOGENEOUS | FSF3_CANSETTIME);
+      assert(info.time_delta.seconds === 0 && info.time_delta.nseconds > 0);
+    },
+  );
 
   nfsTest({ subject, name: "PATHCONF tells what names may be" }, async ({ alice, root }) => {
     const conf = ok(await alice.call("PATHCONF", { object: root }));

@@ -8,6 +8,7 @@ import { createDispatcher } from "../../../server/dispatcher.ts";
 import { Export } from "../../../server/exports.ts";
 import type { FileSystem } from "../../../storage/backend/file_system.ts";
 import { MemoryFileSystem } from "../../../storage/backend/memory.ts";
+import { TRANSFER_BYTES_MAX } from "../../../storage/nfs/mod.ts";
 import type { ServerChoices, ServerUnderTest, Subject } from "./subject.ts";
 
 /** `bulk`: how payload travels. `fileSystem`: what is served, a `MemoryFileSystem` if absent. */
@@ -17,6 +18,7 @@ export function memorySubject(
   return {
     name: options.name,
     enforcesCredentials: true,
+    writeBytesMax: TRANSFER_BYTES_MAX,
     open: (choices) => {
       const memory = new MemoryFileSystem();
       return Promise.resolve(new MemoryServer(options.fileSystem?.(memory) ?? memory, { bulk: options.bulk, choices }));

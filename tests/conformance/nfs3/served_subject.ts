@@ -8,6 +8,7 @@ import { type ClientTransport, connectRdma, connectTcp } from "../../../rpc/mod.
 import { type NfsServer, serve, type ServeOptions } from "../../../server/mod.ts";
 import { LocalDirectory } from "../../../storage/backend/local_directory.ts";
 import { MemoryFileSystem } from "../../../storage/backend/memory.ts";
+import { STREAM_BYTES_MAX, TRANSFER_BYTES_MAX } from "../../../storage/nfs/mod.ts";
 import type { ServerChoices, ServerUnderTest, Subject } from "./subject.ts";
 
 /** What is behind the server. "indexed directory": a local directory with the handles that an ordinary user's has. */
@@ -21,6 +22,7 @@ export function servedSubject(options: { proto: "tcp" | "rdma"; backend: Backend
   return {
     name: `${options.backend} over ${options.proto}`,
     enforcesCredentials: options.backend === "memory" || IS_SUPERUSER,
+    writeBytesMax: options.proto === "rdma" ? STREAM_BYTES_MAX : TRANSFER_BYTES_MAX,
     async open(choices) {
       const server = new ServedDirectory(options);
       await server.start(choices);

@@ -63,6 +63,8 @@ export interface Subject {
   readonly name: string;
   /** Whether callers have the rights of who they say they are; otherwise all have the same ones. */
   readonly enforcesCredentials: boolean;
+  /** The most that one WRITE carries. */
+  readonly writeBytesMax: number;
   open(choices: ServerChoices): Promise<ServerUnderTest>;
 }
 

@@ -1,0 +1,100 @@
+/**
+ * A long bulk item of a call, pulled by RDMA Reads piece by piece while the handler works on the pieces before.
+ *
+ * A piece holds memory and a share of the connection's budget from its first Read until the handler asks for the next piece. So a
+ * call may carry more than the server holds of it at once, and what is written to a file was received a moment ago.
+ *
+ * @module
+ */
+import { RpcError } from "../errors.ts";
+import { cut, type PullChunk } from "../protocol/chunks.ts";
+import type { BulkStream } from "../transport.ts";
+import type { LentMemory } from "./verbs.ts";
+
+/** What a stream has its transport do. */
+export interface StreamOperations {
+  /** Calls `start` once the budget has room for so many bytes; those who asked before come first. */
+  reserve(lengthBytes: number, start: () => void): void;
+  /** Gives room back. */
+  giveBack(lengthBytes: number): void;
+  /** Reads a chunk into memory of the pool. `done` is called once, with whether it is there, when nothing will touch the memory any more. */
+  pull(chunk: PullChunk, done: (isThere: boolean) => void): LentMemory;
+}
+
+/** A piece from its reservation until it is given back. */
+interface Piece {
+  readonly chunk: PullChunk;
+  memory?: LentMemory;
+  /** The memory holds what was asked for. */
+  isThere: boolean;
+}
+
+/** See {@linkcode BulkStream}. Its owner starts it, and ends it with the call. */
+export class PullStream implements BulkStream {
+  readonly position: number;
+  readonly length: number;
+  readonly #operations: StreamOperations;
+  /** Those that were not taken, in their order. */
+  readonly #pieces: Piece[];
+  #taken: Piece | undefined;
+  #waiting: PromiseWithResolvers<Uint8Array> | undefined;
+  #isEnded = false;
+
+  /** Pulls a chunk in pieces of at most `pieceBytes`. */
+  constructor(chunk: PullChunk & { position: number }, pieceBytes: number, operations: StreamOperations) {
+    this.position = chunk.position;
+    this.length = chunk.length;
+    this.#operations = operations;
+    this.#pieces = cut(chunk, pieceBytes).map((part) => ({ chunk: part, isThere: false }));
+  }
+
+  /** Asks for room for each piece. */
+  start(): void {
+    for (const piece of [...this.#pieces]) this.#operations.reserve(piece.chunk.length, () => this.#pull(piece));
+  }
+
+  next(): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+    if (this.#isEnded) throw lost();
+    if (this.#taken !== undefined) this.#giveBack(this.#taken);
+    this.#taken = undefined;
+    const first = this.#pieces[0];
+    if (first === undefined) return undefined;
+    if (first.isThere) return this.#take();
+    this.#waiting = Promise.withResolvers();
+    return this.#waiting.promise;
+  }
+
+  /** Gives everything back, what is under way as soon as it has come. Who waits for a piece gets none. */
+  end(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#waiting?.reject(lost());
+    if (this.#taken !== undefined) this.#giveBack(this.#taken);
+    for (const piece of this.#pieces) if (piece.isThere) this.#giveBack(piece);
+  }
+
+  #pull(piece: Piece): void {
+    if (this.#isEnded) return this.#operations.giveBack(piece.chunk.length);
+    piece.memory = this.#operations.pull(piece.chunk, (isThere) => {
+      piece.isThere = isThere;
+      if (!isThere) this.end();
+      if (this.#isEnded) return this.#giveBack(piece);
+      if (this.#waiting !== undefined && piece === this.#pieces[0]) this.#waiting.resolve(this.#take());
+    });
+  }
+
+  #take(): Uint8Array {
+    this.#waiting = undefined;
+    this.#taken = this.#pieces.shift()!;
+    return this.#taken.memory!.bytes;
+  }
+
+  #giveBack({ chunk, memory }: Piece): void {
+    memory!.release();
+    this.#operations.giveBack(chunk.length);
+  }
+}
+
+function lost(): RpcError {
+  return new RpcError("SYSTEM_ERR");
+}
