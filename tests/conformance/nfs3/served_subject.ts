@@ -17,8 +17,15 @@ export type Backend = "memory" | "local directory" | "indexed directory";
 /** Whether a local directory acts with the callers' identities: it does so for the superuser only. */
 const IS_SUPERUSER = Deno.uid() === 0;
 
+/** What is served how. `memory`: the file system of the backend of that name. */
+interface ServedOptions {
+  proto: "tcp" | "rdma";
+  backend: Backend;
+  memory?: MemoryFileSystem;
+}
+
 /** A server on 127.0.0.1. Each one opened has a directory of its own. */
-export function servedSubject(options: { proto: "tcp" | "rdma"; backend: Backend }): Subject {
+export function servedSubject(options: ServedOptions): Subject {
   return {
     name: `${options.backend} over ${options.proto}`,
     enforcesCredentials: options.backend === "memory" || IS_SUPERUSER,
@@ -38,16 +45,17 @@ class ServedDirectory implements ServerUnderTest {
   readonly #pd = this.#device.allocateProtectionDomain();
   readonly #pool = new BufferPool(this.#pd);
   readonly #temporary = Deno.makeTempDirSync({ prefix: "weft_conformance_" });
-  readonly #memory = new MemoryFileSystem();
+  readonly #memory: MemoryFileSystem;
   /** The directory, where it was not the server that opened it. */
   #opened: LocalDirectory | undefined;
   #server: NfsServer | undefined;
   readonly #transports: ClientTransport[] = [];
   readonly #faults: unknown[] = [];
 
-  constructor({ proto, backend }: { proto: "tcp" | "rdma"; backend: Backend }) {
+  constructor({ proto, backend, memory = new MemoryFileSystem() }: ServedOptions) {
     this.#proto = proto;
     this.#backend = backend;
+    this.#memory = memory;
   }
 
   async start(choices: ServerChoices): Promise<void> {
