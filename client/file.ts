@@ -152,9 +152,7 @@ export class NfsFile implements Disposable, AsyncDisposable {
 
   /** What the server knows of the file now. */
   async stat(): Promise<NfsFileInfo> {
-    return await this.#run(async (call) =>
-      toFileInfo(await this.#attributes(call), this.#session.options.writeBytesMax)
-    );
+    return await this.#run(async (call) => toFileInfo(await this.#attributes(call), this.#session.blockBytes));
   }
 
   /** Sets the file's length: cut off, or filled up with a hole. */

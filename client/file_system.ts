@@ -71,7 +71,7 @@ export class NfsFileSystem implements AsyncDisposable {
 
   /** Size of the largest single transfer, bytes; larger ones are made of several. */
   get blockBytes(): number {
-    return Math.min(this.#session.options.readBytesMax, this.#session.options.writeBytesMax);
+    return this.#session.blockBytes;
   }
 
   /** Opens a file, by default for reading, as `Deno.open`. */
@@ -389,7 +389,7 @@ export class NfsFileSystem implements AsyncDisposable {
   }
 
   #info(attributes: fattr3): NfsFileInfo {
-    return toFileInfo(attributes, this.#session.options.writeBytesMax);
+    return toFileInfo(attributes, this.#session.blockBytes);
   }
 
   async #find(path: string, call: Options): Promise<Node> {

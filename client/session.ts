@@ -55,6 +55,11 @@ export class Session {
     return { client: this.client, handle: node.handle, readBytesMax, writeBytesMax };
   }
 
+  /** The size of transfers that suits reading and writing. */
+  get blockBytes(): number {
+    return Math.min(this.options.readBytesMax, this.options.writeBytesMax);
+  }
+
   /** Lends memory that calls need not register. */
   allocate(lengthBytes: number): Bulk {
     return this.client.transport.allocateBulk(lengthBytes);

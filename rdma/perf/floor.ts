@@ -50,6 +50,17 @@ export async function withBestCongestion<Figures extends { gigabytesPerSecond: n
   return best;
 }
 
+/** Nanoseconds that a cache line takes from one core to another. It changes where a host moves the cores of a virtual machine about. */
+export async function coreDistance(cores: readonly [number, number]): Promise<number> {
+  const { success, stdout } = await new Deno.Command(await buildFloor(), {
+    args: ["distance", ...cores.map(String)],
+    stdin: "null",
+    stderr: "inherit",
+  }).output();
+  if (!success) throw new CommandError(`the floor program failed at the distance of cores ${cores.join(" and ")}`);
+  return Number(new TextDecoder().decode(stdout));
+}
+
 /** The floor's server, a process of its own. */
 export class FloorServer implements AsyncDisposable {
   private constructor(readonly process: Deno.ChildProcess, readonly port: number) {}

@@ -7,10 +7,12 @@
  * @module
  */
 import { parseArgs } from "@std/cli";
+import { coreDistance } from "../../rdma/perf/floor.ts";
 import { type ConnectionFigures, connectionRows, measureConnections } from "./connections.ts";
 import { type CrossingFigures, crossingRows, measureCrossing } from "./crossing.ts";
 import { type CopyFigures, Files } from "./files.ts";
 import { Link, type LinkFigure, linkRows } from "./link.ts";
+import { CORES } from "./processes.ts";
 import { formatTable, median, medians, meetsTarget, ratio, type Row } from "./report.ts";
 import { measureTransmit, type TransmitFigure, transmitRows } from "./transmit.ts";
 import { type PairedFigures, Verbs } from "./verbs.ts";
@@ -28,6 +30,8 @@ interface Round extends Partial<PairedFigures> {
   link?: LinkFigure[];
   transmit?: TransmitFigure[];
   crossing?: CrossingFigures;
+  /** Nanoseconds between the two cores, before the round and after it. */
+  distances: [number, number];
 }
 
 const PARTS = ["verbs", "files", "connections", "link"];
@@ -48,14 +52,16 @@ async function main(): Promise<number> {
   const rounds: Round[] = [];
   for (let i = 0; i < count; i++) {
     console.error(`round ${i + 1} of ${count}`);
-    rounds.push({
+    const before = await distance();
+    const figures = {
       ...await verbs?.measure(),
       files: await files?.measure(),
       connections: parts.includes("connections") ? await measureConnections() : undefined,
       link: link && parts.includes("link") ? await measureLink(link) : undefined,
       transmit: parts.includes("transmit") ? await measureTransmit(link) : undefined,
       crossing: parts.includes("crossing") ? await measureCrossing() : undefined,
-    });
+    };
+    rounds.push({ ...figures, distances: [before, await distance()] });
   }
 
   const rows = [
@@ -67,6 +73,11 @@ async function main(): Promise<number> {
     ...crossingRows(rounds.flatMap((round) => round.crossing ?? [])),
   ];
   console.log(formatTable(rows));
+  console.log(
+    `ns between the cores, before and after each round: ${
+      rounds.map(({ distances }) => distances.join(" ")).join(", ")
+    }`,
+  );
   if (args.json !== undefined) {
     const withRatios = rows.map((row) => ({ ...row, ratio: ratio(row), met: meetsTarget(row) }));
     await Deno.writeTextFile(
@@ -75,6 +86,11 @@ async function main(): Promise<number> {
     );
   }
   return 0;
+}
+
+/** Nanoseconds between the cores of the two ends; 0 where they have only one. */
+async function distance(): Promise<number> {
+  return CORES.client === CORES.server ? 0 : await coreDistance([CORES.client, CORES.server]);
 }
 
 async function measureLink(link: Link): Promise<LinkFigure[]> {

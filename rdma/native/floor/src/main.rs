@@ -10,6 +10,8 @@
 //!   start; by calls only.
 //! - `duplex`: COUNT messages of SIZE bytes in both directions at once, each end a single thread; the rate is that of both together.
 //!
+//! `weft-floor distance CORE CORE` prints how many nanoseconds a cache line takes from one core to the other.
+//!
 //! Rates come with the processor time of both ends, and of the sender alone.
 //!
 //! MEANS is how both ends move their messages:
@@ -21,6 +23,7 @@
 //!
 //! What of these cannot be used here, or fails, is `{"failure": "…"}`, and no error.
 
+mod distance;
 mod epoll;
 mod order;
 mod ring;
@@ -45,6 +48,7 @@ fn main() {
     let outcome = match words.first().copied() {
         Some("serve") => serve(&words[1..]),
         Some("run") => run(&words[1..]),
+        Some("distance") => distance(&words[1..]),
         _ => Err(usage()),
     };
     if let Err(error) = outcome {
@@ -55,7 +59,7 @@ fn main() {
 
 fn usage() -> Error {
     let text = "usage: serve [--host ADDRESS] [--core N] [--to FILE] | run PORT block|poll|stream|duplex SIZE COUNT [--host ADDRESS] [--core N] \
-        [--congestion NAME] [--gap MS] [--request SIZE] [--by calls|epoll|zero-copy|ring|ring-zero-copy] [--from FILE]";
+        [--congestion NAME] [--gap MS] [--request SIZE] [--by calls|epoll|zero-copy|ring|ring-zero-copy] [--from FILE] | distance CORE CORE";
     Error::new(ErrorKind::InvalidInput, text)
 }
 
@@ -121,6 +125,12 @@ fn serve_one(socket: &Socket, to: Option<&File>) -> io::Result<()> {
         }
         transport.send(&answer)?;
     }
+    Ok(())
+}
+
+fn distance(words: &[&str]) -> io::Result<()> {
+    let core = |at: usize| number(words.get(at).copied()).map(|core| core as usize);
+    println!("{}", distance::measure((core(0)?, core(1)?))?.as_nanos());
     Ok(())
 }
 
