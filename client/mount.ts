@@ -7,7 +7,7 @@ import { encodeAuthSys } from "../rpc/auth/auth_sys.ts";
 import { RpcError } from "../rpc/errors.ts";
 import type { ClientTransport } from "../rpc/transport.ts";
 import type { OpaqueAuth } from "../rpc/wire/rpc_message.ts";
-import { ftype3, NfsError, nfsstat3, STREAM_BYTES_MAX, TRANSFER_BYTES_MAX } from "../storage/nfs/mod.ts";
+import { ftype3, NfsError, nfsstat3, STREAM_BYTES_MAX } from "../storage/nfs/mod.ts";
 import { Connector } from "./connect.ts";
 import { asFileErrors } from "./errors.ts";
 import { NfsFileSystem } from "./file_system.ts";
@@ -143,8 +143,8 @@ async function connect<T>(url: NfsUrl, options: MountOptions, find: FindRoot<T>)
       if (node.attributes.type !== ftype3.NF3DIR) throw new NfsError(nfsstat3.NFS3ERR_NOTDIR);
       const { rtmax, wtmax } = await client.fileSystemInfo(node.handle, call);
       const session = new Session(client, node, {
-        readBytesMax: clampTransfer(rtmax, TRANSFER_BYTES_MAX),
-        writeBytesMax: clampTransfer(wtmax, STREAM_BYTES_MAX),
+        readBytesMax: clampTransfer(rtmax),
+        writeBytesMax: clampTransfer(wtmax),
         writeThrough: options.writeThrough ?? true,
         register: options.dial === undefined ? (bytes) => connector.register(bytes) : undefined,
         signal: options.operationsSignal,
@@ -250,8 +250,8 @@ async function sayGoodbye(service: MountService, directory: string): Promise<voi
   clearTimeout(timer);
 }
 
-function clampTransfer(bytes: number, bytesMax: number): number {
-  return Math.max(TRANSFER_BYTES_MIN, Math.min(bytes, bytesMax));
+function clampTransfer(bytes: number): number {
+  return Math.max(TRANSFER_BYTES_MIN, Math.min(bytes, STREAM_BYTES_MAX));
 }
 
 /** What AUTH_SYS says of us. */

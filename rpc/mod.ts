@@ -37,6 +37,8 @@ export {
 export type {
   Bulk,
   BulkPlacement,
+  BulkSink,
+  BulkStream,
   ClientTransport,
   IncomingCall,
   PeerInfo,
@@ -107,4 +109,4 @@ export {
   type XdrType,
 } from "./xdr/codec.ts";
 export { XdrReader, type XdrReaderOptions } from "./xdr/xdr_reader.ts";
-export { flatten, XdrWriter } from "./xdr/xdr_writer.ts";
+export { flatten, SentPieces, XdrWriter } from "./xdr/xdr_writer.ts";

@@ -28,7 +28,7 @@ export interface Procedure<A, R> {
   readonly results: XdrType<R>;
   /** True where doing it twice is as good as once; otherwise its replies go to the reply cache. */
   readonly idempotent: boolean;
-  /** True where the handler takes a bulk item that comes as a `BulkStream`; a long one is refused otherwise. */
+  /** True where the handler takes a bulk item that comes as a `BulkStream` (a long one is refused otherwise), or gives one to a `BulkSink`. */
   readonly streams?: boolean;
   /** The most bytes that results take, bulk contents not counted. */
   readonly resultsBytesMax: number;

@@ -17,7 +17,7 @@ import {
   type Program,
   type ResultsOf,
 } from "./program.ts";
-import type { Bulk, BulkStream, IncomingCall, PeerInfo, ServerTransport, XdrMessage } from "./transport.ts";
+import type { Bulk, BulkSink, BulkStream, IncomingCall, PeerInfo, ServerTransport, XdrMessage } from "./transport.ts";
 import {
   AuthFlavor,
   AuthStat,
@@ -44,6 +44,8 @@ export interface CallContext {
   readonly stream?: BulkStream;
   /** Whether a long one comes so on this connection. */
   readonly takesStreams: boolean;
+  /** Where a long bulk item of the results may go piece by piece. */
+  readonly sink?: BulkSink;
   /** Lends memory for the bulk item of the results. The transport takes it back when the reply has left. */
   allocateBulk(lengthBytes: number): Bulk;
 }
@@ -128,6 +130,7 @@ export class RpcServer {
         peer: call.peer,
         stream: call.stream,
         takesStreams: call.takesStreams ?? false,
+        sink: procedure.streams ? call.sink : undefined,
         allocateBulk: (lengthBytes) => call.allocateBulk(lengthBytes),
       };
       if (call.stream !== undefined && !procedure.streams) throw new RpcError("GARBAGE_ARGS");

@@ -112,6 +112,24 @@ export interface BulkStream {
   next(): Uint8Array | undefined | Promise<Uint8Array | undefined>;
 }
 
+/**
+ * Where the bulk item of a call's results goes if it is too long to be made whole: its pieces leave while the handler makes the next.
+ * The results have {@linkcode SentPieces} for it then.
+ */
+export interface BulkSink {
+  /** The most bytes that the caller takes. */
+  readonly room: number;
+  /** Bytes that were put. */
+  readonly sentBytes: number;
+  /**
+   * Memory for the next piece, of `lengthBytes` or less, now or as soon as there is some. One at a time. Rejects with an `RpcError` where the
+   * connection has ended, and as `allocateBulk` throws.
+   */
+  take(lengthBytes: number): Uint8Array | Promise<Uint8Array>;
+  /** Sends the first `lengthBytes` of what was taken, behind what was put before. The memory is the transport's again. */
+  put(lengthBytes: number): void;
+}
+
 /** A call as a server's transport hands it to the dispatcher. */
 export interface IncomingCall {
   /** Where the call came from. */
@@ -130,6 +148,8 @@ export interface IncomingCall {
   readonly stream?: BulkStream;
   /** Whether long bulk items come as streams on this connection. */
   readonly takesStreams?: boolean;
+  /** For a long bulk item of the results, in place of `allocateBulk`. */
+  readonly sink?: BulkSink;
   /** Lends memory for the result's bulk item. The transport releases it once the reply has left. */
   allocateBulk(lengthBytes: number): Bulk;
   /** Sends the reply (a whole RPC message, from its xid on) and ends the call. `undefined`: drop the call, send nothing. */

@@ -13,6 +13,7 @@ import {
   opaque,
   procedure,
   RpcError,
+  SentPieces,
   struct,
   uint32,
   voidType,
@@ -57,6 +58,14 @@ export const STORE = defineProgram({
       idempotent: true,
       streams: true,
     }),
+    DRAW: procedure({
+      number: 7,
+      args: struct({ name: opaque(64), most: uint32 }),
+      results: struct({ tag: uint32, data: bulk(DATA_BYTES_MAX), after: uint32 }),
+      idempotent: true,
+      streams: true,
+      placement,
+    }),
     WHO: procedure({ number: 5, args: voidType, results: uint32, idempotent: true }),
   },
 });
@@ -67,11 +76,11 @@ export class Store {
   readonly data = new Map<string, Uint8Array>();
   puts = 0;
   readonly credentials: (AuthSys | undefined)[] = [];
-  /** Bytes of the pieces that POUR took. */
+  /** Bytes of the pieces that POUR took, or DRAW made. */
   readonly pieces: number[] = [];
   /** After so many of them it fails. */
   enough = Infinity;
-  /** Answers to PUT wait for it, and POUR with each piece. */
+  /** Answers to PUT wait for it, and POUR and DRAW with each piece. */
   wait: Promise<void> | undefined;
 
   readonly handlers: Handlers<typeof STORE.procedures> = {
@@ -105,6 +114,20 @@ export class Store {
       const joined = join(pieces);
       this.data.set(name.join(), joined);
       return joined.byteLength + after;
+    },
+    DRAW: async ({ name, most }, { sink }) => {
+      const found = (this.data.get(name.join()) ?? new Uint8Array(0)).subarray(0, most);
+      if (sink === undefined) return { tag: 7, data: [found], after: 9 };
+      for (let at = 0; at < found.byteLength; at = sink.sentBytes) {
+        const into = await sink.take(found.byteLength - at);
+        const piece = found.subarray(at, at + into.byteLength);
+        into.set(piece);
+        this.pieces.push(piece.byteLength);
+        await this.wait;
+        if (this.pieces.length === this.enough) throw new RpcError("SYSTEM_ERR");
+        sink.put(piece.byteLength);
+      }
+      return { tag: 7, data: new SentPieces(found.byteLength), after: 9 };
     },
     WHO: (_, { credential }) => {
       this.credentials.push(credential);

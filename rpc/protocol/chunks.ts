@@ -113,6 +113,21 @@ export function spread(
   return at === length ? { pushes, returned } : undefined;
 }
 
+/** What to write where, of the bytes from `at` to `at + length` of all that goes to the segments. The segments have room for them. */
+export function pushesAt(segments: readonly RdmaSegment[], at: number, length: number): Push[] {
+  const pushes: Push[] = [];
+  let begin = 0;
+  for (const { stag, length: room, offset } of segments) {
+    const from = Math.max(at, begin);
+    const to = Math.min(at + length, begin + room);
+    if (to > from) {
+      pushes.push({ at: from - at, length: to - from, remote: { stag, address: offset + BigInt(from - begin) } });
+    }
+    begin += room;
+  }
+  return pushes;
+}
+
 /** Segments as a reply returns them that uses none of them. */
 export function unused(segments: readonly RdmaSegment[]): RdmaSegment[] {
   return segments.map(({ stag, offset }) => ({ stag, length: 0, offset }));

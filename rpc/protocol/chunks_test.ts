@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { seeded } from "../_testing/bytes.ts";
 import { ProtocolError } from "../errors.ts";
 import { type RdmaMessage, RdmaProc, type ReadSegment } from "../wire/rpc_rdma.ts";
-import { cut, lengthOf, planPulls, sharedStag, spread, unused, writtenLength } from "./chunks.ts";
+import { cut, lengthOf, planPulls, pushesAt, sharedStag, spread, unused, writtenLength } from "./chunks.ts";
 
 function call(reads: ReadSegment[], { isLong = false, bodyBytes = 100 } = {}): RdmaMessage {
   return {
@@ -18,6 +18,21 @@ function call(reads: ReadSegment[], { isLong = false, bodyBytes = 100 } = {}): R
 function segment(length: number, position = 0, stag = 1): ReadSegment {
   return { position, stag, length, offset: 0x1000n };
 }
+
+Deno.test("a stretch of what is pushed goes where the segments say", () => {
+  const segments = [{ stag: 1, length: 5, offset: 100n }, { stag: 2, length: 0, offset: 200n }, {
+    stag: 3,
+    length: 12,
+    offset: 300n,
+  }];
+  assertEquals(pushesAt(segments, 3, 6), [
+    { at: 0, length: 2, remote: { stag: 1, address: 103n } },
+    { at: 2, length: 4, remote: { stag: 3, address: 300n } },
+  ]);
+  assertEquals(pushesAt(segments, 9, 8), [{ at: 0, length: 8, remote: { stag: 3, address: 304n } }]);
+  assertEquals(pushesAt(segments, 5, 0), []);
+  assertEquals(pushesAt(segments, 0, 17).map(({ length }) => length), [5, 12]);
+});
 
 Deno.test("a chunk is cut into parts across its segments", () => {
   const segments = [

@@ -7,6 +7,7 @@ import type { Bulk, IncomingCall, PeerInfo, XdrMessage } from "../transport.ts";
 import type { ChunkLists, FixedHeader } from "../wire/rpc_rdma.ts";
 import { SMALL_BYTES } from "./byte_stream.ts";
 import type { PullStream } from "./pull_stream.ts";
+import type { PushSink } from "./push_sink.ts";
 import { type Domain, type FindRegion, type LentMemory, localMemory, type Sge } from "./verbs.ts";
 
 /** What a call has its transport do. */
@@ -26,8 +27,9 @@ export class RdmaCall implements IncomingCall {
   readonly takesStreams: boolean;
   message: Uint8Array = new Uint8Array(0);
   bulk: IncomingCall["bulk"];
-  /** Ends with the call. */
+  /** Both end with the call. */
   stream: PullStream | undefined;
+  sink: PushSink | undefined;
   chunks: ChunkLists = { reads: [], writes: [] };
   /** Bytes of payload that it may hold: pulled for it, or to be pushed. */
   payloadBytes = 0;
@@ -60,6 +62,7 @@ export class RdmaCall implements IncomingCall {
     if (this.#isReplied) throw new TypeError("the call has been replied to");
     this.#isReplied = true;
     this.stream?.end();
+    this.sink?.end();
     this.#operations.reply(this, message);
   }
 
@@ -107,6 +110,7 @@ export class RdmaCall implements IncomingCall {
     if (this.#isDropped) return;
     this.#isDropped = true;
     this.stream?.end();
+    this.sink?.end();
     if (this.#outstanding === 0) this.#release();
   }
 

@@ -41,6 +41,7 @@ import {
 } from "../wire/rpc_rdma_cm.ts";
 import { XdrWriter } from "../xdr/xdr_writer.ts";
 import { PullStream, type StreamOperations } from "./pull_stream.ts";
+import { PushSink, type SinkOperations } from "./push_sink.ts";
 import { type CallOperations, RdmaCall } from "./rdma_call.ts";
 import {
   type Domain,
@@ -238,6 +239,10 @@ export class RdmaServerTransport implements ServerTransport {
       call.stream.start();
       return this.#handOver(call);
     }
+    if (plan.message === undefined && plan.bulk === undefined && length > pieceBytes) {
+      call.sink = new PushSink(message.chunks.writes[0], pieceBytes, this.#sinkOperations(call));
+      return this.#handOver(call);
+    }
     this.#reserve(call, length, () => {
       call.payloadBytes = length;
       this.#pull(call, plan);
@@ -249,9 +254,29 @@ export class RdmaServerTransport implements ServerTransport {
       reserve: (lengthBytes, start) => this.#reserve(call, lengthBytes, start),
       giveBack: this.#operations.returnPayload,
       pull: (chunk, done) => {
-        const memory = this.#options.pool.take(chunk.length);
+        const memory = call.lend(chunk.length); // given back before the call ends, unless something goes wrong
         this.#read(call, [[chunk, memory]], done);
         return memory;
+      },
+    };
+  }
+
+  #sinkOperations(call: RdmaCall): SinkOperations {
+    return {
+      reserve: (lengthBytes, start) => this.#reserve(call, lengthBytes, start),
+      giveBack: this.#operations.returnPayload,
+      take: (lengthBytes) => call.lend(lengthBytes),
+      push: ({ region, offset }, pushes, done) => {
+        let outstanding = 1;
+        const settle = () => void (--outstanding === 0 && done());
+        try {
+          for (const { at, length, remote } of pushes) {
+            this.#postWork(call, { opcode: "write", local: [{ region, offset: offset + at, length }], remote }, settle);
+            outstanding++;
+          }
+        } finally {
+          settle(); // those that were posted before an error are still to end
+        }
       },
     };
   }
@@ -365,6 +390,8 @@ export class RdmaServerTransport implements ServerTransport {
     const offered = chunks.reply && unused(chunks.reply);
     let pieces: Uint8Array[] = [bytes];
     let direct: { pushes: Push[]; data: Uint8Array } | undefined;
+    const sentBytes = call.sink?.sentBytes ?? 0;
+    if (sentBytes > 0) writes[0] = spread(sentBytes, chunks.writes[0])!.returned;
     if (bulk !== undefined && writes.length > 0) {
       const contents = spread(bulk.data.byteLength, chunks.writes[0]);
       if (contents === undefined) return this.#refuse(call, noRoom(bulk.data.byteLength));

@@ -17,7 +17,7 @@ import { DEFAULT_SETTINGS, encodeCmPrivateData } from "../wire/rpc_rdma_cm.ts";
 import { voidType, XdrReader } from "../xdr/mod.ts";
 import { Access } from "./verbs.ts";
 
-const { PUT, GET, SUM, POUR } = STORE.procedures;
+const { PUT, GET, SUM, POUR, DRAW } = STORE.procedures;
 const PING = { number: 0, args: voidType };
 const file = new TextEncoder().encode("a file");
 
@@ -419,6 +419,91 @@ Deno.test("a client that vanishes while its stream is taken", async () => {
       resolve();
       await settle();
       assertEquals(store.data.size, 0);
+    });
+  }
+});
+
+Deno.test("a long result is pushed piece by piece into the segments of its Write chunk, in front of the reply", () =>
+  withServer({ pieceBytes: 10_000, payloadBudgetBytes: 20_000 }, async (setup) => {
+    const { store, qp, pool } = setup;
+    const data = pattern(45_678);
+    store.data.set(file.join(), data);
+    for (
+      const [most, pieces] of [[0, []], [1, [1]], [10_000, [10_000]], [45_678, [
+        10_000,
+        10_000,
+        10_000,
+        10_000,
+        5_678,
+      ]]] as const
+    ) {
+      store.pieces.length = 0;
+      qp.posted.length = 0;
+      const into = new Uint8Array(50_000);
+      const lengths = [1, 0, 15_000, 34_999];
+      const write = openCut(setup, into, lengths, Access.RemoteWrite);
+      const { chunks, body } = await ask(
+        setup,
+        rdmaMessage({ xid: 5, chunks: { writes: [write] } }, rpcCall(5, DRAW, { name: file, most }).bytes),
+      );
+      assertEquals(resultsOf(body), words(7, most, 9));
+      assertEquals(into.subarray(0, most), data.subarray(0, most));
+      assertEquals(into.subarray(most), new Uint8Array(50_000 - most));
+      const used = [Math.min(1, most), 0, Math.min(15_000, Math.max(0, most - 1)), Math.max(0, most - 15_001)];
+      assertEquals(chunks.writes[0].map(({ length }) => length), used);
+      assertEquals(store.pieces, [...pieces]);
+      assertEquals(qp.posted.at(-1)?.opcode, "send");
+      assertEquals(pool.lent, 0);
+    }
+  }));
+
+Deno.test("pieces of results hold no more than the budget, and no call for ever", () =>
+  withServer({ pieceBytes: 10_000, payloadBudgetBytes: 25_000 }, async (setup) => {
+    const { store, client, pool, qp } = setup;
+    store.data.set(file.join(), pattern(40_000));
+    qp.isStalled = true;
+    for (let i = 0; i < 3; i++) {
+      const writes = [[open(setup, new Uint8Array(40_000), Access.RemoteWrite)]];
+      client.send(rdmaMessage({ xid: i, chunks: { writes } }, rpcCall(i, DRAW, { name: file, most: 40_000 }).bytes));
+    }
+    client.send(rdmaMessage({ xid: 3 }, rpcCall(3, SUM, [1]).bytes));
+    await settle();
+    assertEquals([pool.lent, store.pieces], [2, [10_000, 10_000]]);
+    qp.resume();
+    assertEquals((await client.take()).length, 4);
+    assertEquals([pool.lent, store.pieces.length], [0, 12]);
+  }));
+
+Deno.test("a handler that fails between pieces of its result, and one whose client vanishes there", async () => {
+  const message = (setup: ServerUnderTest) => {
+    const writes = [[open(setup, new Uint8Array(40_000), Access.RemoteWrite)]];
+    return rdmaMessage({ xid: 5, chunks: { writes } }, rpcCall(5, DRAW, { name: file, most: 40_000 }).bytes);
+  };
+  await withServer({ pieceBytes: 10_000, payloadBudgetBytes: 20_000 }, async (setup) => {
+    setup.store.data.set(file.join(), pattern(40_000));
+    for (const enough of [1, 3]) {
+      setup.store.enough = enough;
+      setup.store.pieces.length = 0;
+      const { body } = await ask(setup, message(setup));
+      assertEquals(decodeReplyHeader(new XdrReader(body)).status, "SYSTEM_ERR");
+      assertEquals([setup.store.pieces.length, setup.pool.lent], [enough, 0]);
+    }
+  });
+  for (const when of ["taken", "pushed"]) {
+    await withServer({ pieceBytes: 10_000, payloadBudgetBytes: 20_000 }, async (setup) => {
+      const { client, qp, store, transport } = setup;
+      store.data.set(file.join(), pattern(40_000));
+      const { promise, resolve } = Promise.withResolvers<void>();
+      if (when === "taken") store.wait = promise;
+      qp.isStalled = true;
+      client.send(message(setup));
+      await settle();
+      assertEquals(store.pieces.length, when === "taken" ? 1 : 2);
+      const error = new Error("connection reset");
+      qp.end(error);
+      assertEquals(await transport.closed, error);
+      resolve();
+      await settle();
     });
   }
 });

@@ -35,4 +35,4 @@ export {
   type XdrType,
 } from "./codec.ts";
 export { XdrReader, type XdrReaderOptions } from "./xdr_reader.ts";
-export { flatten, XdrWriter } from "./xdr_writer.ts";
+export { flatten, SentPieces, XdrWriter } from "./xdr_writer.ts";

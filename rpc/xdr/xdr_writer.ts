@@ -9,6 +9,14 @@ import type { XdrMessage } from "../transport.ts";
 /** Size of a slab, bytes. A longer message gets a slab of its own. */
 export const SLAB_BYTES = 64 * 1024;
 
+/** The contents of a bulk item that have gone to their place already: a message has their length alone. */
+export class SentPieces extends Array<Uint8Array> {
+  /** `byteLength`: how many bytes they are. */
+  constructor(readonly byteLength: number) {
+    super();
+  }
+}
+
 /** Encodes one message after another. Values out of range are misuse: `RangeError`. */
 export class XdrWriter {
   #slab: Uint8Array<ArrayBuffer>;
@@ -97,14 +105,16 @@ export class XdrWriter {
 
   /**
    * A bulk item: its length word goes into the message, its contents stay where they are and must not change until the
-   * message has been sent. At most one a message. A single piece is referenced, several are joined by copying.
+   * message has been sent. At most one a message. A single piece is referenced, several are joined by copying, and of those that were sent
+   * only the length is told.
    */
   bulk(pieces: readonly Uint8Array[], max: number): void {
-    let length = 0;
+    const isSent = pieces instanceof SentPieces;
+    let length = isSent ? pieces.byteLength : 0;
     for (const piece of pieces) length += piece.byteLength;
     checkLength(length, max);
     this.uint32(length);
-    if (length === 0) return;
+    if (length === 0 || isSent) return;
     if (this.#bulk !== undefined) throw new TypeError("a message carries at most one bulk item");
     const data = pieces.length === 1 ? pieces[0] : new Uint8Array(length);
     if (pieces.length > 1) {

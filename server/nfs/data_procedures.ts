@@ -5,7 +5,8 @@
  *
  * @module
  */
-import type { BulkStream } from "../../rpc/transport.ts";
+import type { BulkSink, BulkStream } from "../../rpc/transport.ts";
+import { SentPieces } from "../../rpc/xdr/mod.ts";
 import { FsError } from "../../storage/backend/file_system.ts";
 import {
   type COMMIT3args,
@@ -30,6 +31,15 @@ const NOTHING = new Uint8Array(0);
 export const READ: Operation<READ3args, READ3resok, READ3resfail> = {
   *ok({ file, offset, count }, call) {
     const { fileBytesMax } = call.fileSystem.limits;
+    if (call.sink !== undefined && count > call.server.transferBytesMax) {
+      const { count: bytesRead, eof } = yield* readIntoSink(call, call.sink, { file, offset, count });
+      return {
+        file_attributes: yield* call.attributes(file),
+        count: bytesRead,
+        eof,
+        data: new SentPieces(bytesRead),
+      };
+    }
     const length = Math.min(count, call.server.transferBytesMax);
     const into = length === 0 ? NOTHING : call.allocateBulk(length).bytes.subarray(0, length);
     // No file goes on behind `fileBytesMax`, so that whoever reads there is at the end.
@@ -73,6 +83,33 @@ export const WRITE: Operation<WRITE3args, WRITE3resok, WRITE3resfail> = {
     return { file_wcc: yield* call.wcc(file) };
   },
 };
+
+/** Reads data piece by piece, each on its way while the next is read. An error behind the first piece makes it a short read. */
+function* readIntoSink(
+  call: NfsCall,
+  sink: BulkSink,
+  { file, offset, count }: READ3args,
+): Steps<{ count: number; eof: boolean }> {
+  const { fileBytesMax } = call.fileSystem.limits;
+  const length = Math.min(count, call.transferBytesMax, sink.room);
+  let bytesRead = 0;
+  let eof = false;
+  while (bytesRead < length && !eof) {
+    const into = yield* call.takePiece(sink, length - bytesRead);
+    const at = offset + BigInt(bytesRead);
+    try {
+      const read = yield* wait(call.fileSystem.read(file, at < fileBytesMax ? at : fileBytesMax, into, call.as));
+      eof = read.eof;
+      bytesRead += read.bytesRead;
+      sink.put(read.bytesRead);
+      if (read.bytesRead < into.byteLength) break;
+    } catch (error) {
+      if (bytesRead === 0 || !(error instanceof FsError)) throw error;
+      break;
+    }
+  }
+  return { count: bytesRead, eof };
+}
 
 /** Bytes of a stream's contents: `count` where the rest is XDR's padding. */
 function unpadded(streamBytes: number, count: number): number {

@@ -51,14 +51,14 @@ export const FSINFO: Operation<FSINFO3args, FSINFO3resok, FSSTAT3resfail> = {
   *ok({ fsroot }, call) {
     const attributes = toFattr3(yield* wait(call.fileSystem.getAttributes(fsroot, call.as)));
     const { fileBytesMax, timeDeltaNanoseconds } = call.fileSystem.limits;
-    const { transferBytesMax } = call.server;
+    const { transferBytesMax } = call;
     return {
       obj_attributes: attributes,
       rtmax: transferBytesMax,
       rtpref: transferBytesMax,
       rtmult: TRANSFER_MULTIPLE_BYTES,
-      wtmax: call.writeBytesMax,
-      wtpref: call.writeBytesMax,
+      wtmax: transferBytesMax,
+      wtpref: transferBytesMax,
       wtmult: TRANSFER_MULTIPLE_BYTES,
       dtpref: LISTING_BYTES_PREFERRED,
       maxfilesize: fileBytesMax,

@@ -5,7 +5,7 @@
  */
 import { RdmaError } from "../../rdma/mod.ts";
 import type { CallContext, Handler } from "../../rpc/server.ts";
-import type { Bulk, BulkStream } from "../../rpc/transport.ts";
+import type { Bulk, BulkSink, BulkStream } from "../../rpc/transport.ts";
 import { type Credentials, type FileHandle, type FileSystem, FsError } from "../../storage/backend/file_system.ts";
 import {
   type Failure3,
@@ -30,9 +30,9 @@ export interface NfsServerState {
   readonly export: Export;
   readonly writeVerifier: WriteVerifier;
   readonly changes: ChangeTracker;
-  /** The most bytes that one READ moves, and a WRITE whose data come whole. */
+  /** The most bytes that one READ or WRITE moves in one piece. */
   readonly transferBytesMax: number;
-  /** The most bytes that one WRITE moves whose data come piece by piece. */
+  /** The most bytes that one moves in pieces. */
   readonly streamBytesMax: number;
 }
 
@@ -58,8 +58,13 @@ export class NfsCall {
     return this.#context.stream;
   }
 
-  /** The most bytes that one WRITE of this client's moves. */
-  get writeBytesMax(): number {
+  /** Where the data of a long READ go piece by piece. */
+  get sink(): BulkSink | undefined {
+    return this.#context.sink;
+  }
+
+  /** The most bytes that one READ or WRITE of this client's moves. */
+  get transferBytesMax(): number {
     return this.#context.takesStreams ? this.server.streamBytesMax : this.server.transferBytesMax;
   }
 
@@ -68,8 +73,16 @@ export class NfsCall {
     try {
       return this.#context.allocateBulk(lengthBytes);
     } catch (error) {
-      if (!(error instanceof RdmaError && error.code === "Exhausted")) throw error;
-      throw new NfsError(nfsstat3.NFS3ERR_JUKEBOX, undefined, { cause: error });
+      throw noMemoryYet(error);
+    }
+  }
+
+  /** The same of a piece that goes to a sink. */
+  *takePiece(sink: BulkSink, lengthBytes: number): Steps<Uint8Array> {
+    try {
+      return yield* wait(sink.take(lengthBytes));
+    } catch (error) {
+      throw noMemoryYet(error);
     }
   }
 
@@ -120,6 +133,12 @@ export class NfsCall {
     if (change === undefined) this.#changes.set(key, change = this.server.changes.begin(key));
     return change;
   }
+}
+
+/** What a client is told whose call found no memory; any other error as it is. */
+function noMemoryYet(error: unknown): unknown {
+  if (!(error instanceof RdmaError && error.code === "Exhausted")) return error;
+  return new NfsError(nfsstat3.NFS3ERR_JUKEBOX, undefined, { cause: error });
 }
 
 /** A procedure in two parts: what it does, and what goes with the status when that throws. */

@@ -115,7 +115,7 @@ export const READ3resok = struct({
   file_attributes: post_op_attr,
   count: count3,
   eof: bool,
-  data: bulk(TRANSFER_BYTES_MAX),
+  data: bulk(STREAM_BYTES_MAX),
 });
 export type READ3resok = Infer<typeof READ3resok>;
 export const READ3resfail = struct({ file_attributes: post_op_attr });

@@ -76,6 +76,7 @@ export const NFS3 = defineProgram({
       results: nfs3.READ3res,
       idempotent: true,
       placement: READ_PLACEMENT,
+      streams: true,
     }),
     WRITE: procedure({ number: 7, args: nfs3.WRITE3args, results: nfs3.WRITE3res, idempotent: true, streams: true }),
     CREATE: procedure({ number: 8, args: nfs3.CREATE3args, results: nfs3.CREATE3res, idempotent: false }),

@@ -36,9 +36,9 @@ export const NFS3_WRITEVERFSIZE = 8;
  */
 export const FILENAME_BYTES_MAX = 4096;
 export const PATH_BYTES_MAX = 4096;
-/** The most data that one READ carries here, and a WRITE that comes whole, bytes. */
+/** The most data that one READ or WRITE carries here in one piece, bytes. */
 export const TRANSFER_BYTES_MAX = 1 << 21;
-/** The most data that one WRITE carries here whose pieces are taken as they come, bytes. */
+/** The most data that one carries in pieces, bytes. */
 export const STREAM_BYTES_MAX = 1 << 23;
 /** The longest reply to READDIR or READDIRPLUS that is made or taken, bytes. */
 export const DIRECTORY_BYTES_MAX = 1 << 20;

@@ -18,7 +18,7 @@ export function memorySubject(
   return {
     name: options.name,
     enforcesCredentials: true,
-    writeBytesMax: TRANSFER_BYTES_MAX,
+    transferBytesMax: TRANSFER_BYTES_MAX,
     open: (choices) => {
       const memory = new MemoryFileSystem();
       return Promise.resolve(new MemoryServer(options.fileSystem?.(memory) ?? memory, { bulk: options.bulk, choices }));

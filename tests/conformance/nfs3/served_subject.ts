@@ -29,7 +29,7 @@ export function servedSubject(options: ServedOptions): Subject {
   return {
     name: `${options.backend} over ${options.proto}`,
     enforcesCredentials: options.backend === "memory" || IS_SUPERUSER,
-    writeBytesMax: options.proto === "rdma" ? STREAM_BYTES_MAX : TRANSFER_BYTES_MAX,
+    transferBytesMax: options.proto === "rdma" ? STREAM_BYTES_MAX : TRANSFER_BYTES_MAX,
     async open(choices) {
       const server = new ServedDirectory(options);
       await server.start(choices);

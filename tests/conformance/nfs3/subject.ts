@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
 import { BufferPool, Device } from "../../../rdma/mod.ts";
 import {
@@ -33,9 +34,9 @@ import {
   type sattr3,
   type SETATTR3res,
   stable_how,
+  STREAM_BYTES_MAX,
   type SYMLINK3res,
   time_how,
-  TRANSFER_BYTES_MAX,
   type wcc_data,
   type WRITE3res,
 } from "../../../storage/nfs/mod.ts";
@@ -63,8 +64,8 @@ export interface Subject {
   readonly name: string;
   /** Whether callers have the rights of who they say they are; otherwise all have the same ones. */
   readonly enforcesCredentials: boolean;
-  /** The most that one WRITE carries. */
-  readonly writeBytesMax: number;
+  /** The most that one READ or WRITE carries. */
+  readonly transferBytesMax: number;
   open(choices: ServerChoices): Promise<ServerUnderTest>;
 }
 
@@ -142,7 +143,7 @@ export class Caller {
     offset: bigint,
     count: number,
   ): Promise<READ3res> {
-    return this.call("READ", { file, offset, count }, { into: new Uint8Array(Math.min(count, TRANSFER_BYTES_MAX)) });
+    return this.call("READ", { file, offset, count }, { into: new Uint8Array(Math.min(count, STREAM_BYTES_MAX)) });
   }
 
   /** All of a short file. */
@@ -302,5 +303,5 @@ export function text(of: Uint8Array): string {
 
 /** Pieces in one. */
 export function joined(pieces: readonly Uint8Array[]): Uint8Array {
-  return Uint8Array.from(pieces.flatMap((piece) => [...piece]));
+  return new Uint8Array(Buffer.concat(pieces));
 }

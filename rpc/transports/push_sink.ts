@@ -1,0 +1,103 @@
+/**
+ * A long bulk item of results, pushed by RDMA Writes piece by piece while the handler makes the pieces behind.
+ *
+ * A piece holds memory and a share of the connection's budget from when the handler asks for it until its Writes are done. So a reply
+ * may carry more than the server holds of it at once.
+ *
+ * @module
+ */
+import { RpcError } from "../errors.ts";
+import { lengthOf, type Push, pushesAt } from "../protocol/chunks.ts";
+import type { BulkSink } from "../transport.ts";
+import type { RdmaSegment } from "../wire/rpc_rdma.ts";
+import type { LentMemory } from "./verbs.ts";
+
+/** What a sink has its transport do. */
+export interface SinkOperations {
+  /** Calls `start` once the budget has room for so many bytes; those who asked before come first. */
+  reserve(lengthBytes: number, start: () => void): void;
+  /** Gives room back. */
+  giveBack(lengthBytes: number): void;
+  /** Lends memory of the pool. */
+  take(lengthBytes: number): LentMemory;
+  /** Writes from memory. `done` is called once, when nothing touches the memory any more. */
+  push(memory: LentMemory, pushes: readonly Push[], done: () => void): void;
+}
+
+/** See {@linkcode BulkSink}. Its owner ends it with the call. */
+export class PushSink implements BulkSink {
+  readonly room: number;
+  readonly #segments: readonly RdmaSegment[];
+  readonly #pieceBytes: number;
+  readonly #operations: SinkOperations;
+  #sentBytes = 0;
+  #taken: LentMemory | undefined;
+  #waiting: PromiseWithResolvers<Uint8Array> | undefined;
+  #isEnded = false;
+
+  /** Fills a Write chunk in pieces of at most `pieceBytes`. */
+  constructor(segments: readonly RdmaSegment[], pieceBytes: number, operations: SinkOperations) {
+    this.room = lengthOf(segments);
+    this.#segments = segments;
+    this.#pieceBytes = pieceBytes;
+    this.#operations = operations;
+  }
+
+  get sentBytes(): number {
+    return this.#sentBytes;
+  }
+
+  take(lengthBytes: number): Uint8Array | Promise<Uint8Array> {
+    if (this.#isEnded) throw lost();
+    if (this.#taken !== undefined || this.#waiting !== undefined) throw new TypeError("a piece has been taken");
+    const length = Math.min(lengthBytes, this.#pieceBytes, this.room - this.#sentBytes);
+    if (length <= 0) throw new RangeError("no room for a piece");
+    const piece = Promise.withResolvers<Uint8Array>();
+    this.#waiting = piece;
+    this.#operations.reserve(length, () => this.#start(length, piece));
+    return this.#here() ?? piece.promise;
+  }
+
+  put(lengthBytes: number): void {
+    const memory = this.#taken;
+    if (memory === undefined || lengthBytes > memory.bytes.byteLength) throw new TypeError("more than was taken");
+    this.#taken = undefined;
+    const pushes = pushesAt(this.#segments, this.#sentBytes, lengthBytes);
+    this.#sentBytes += lengthBytes;
+    this.#operations.push(memory, pushes, () => this.#giveBack(memory));
+  }
+
+  /** Gives back what was not put. Who waits for memory gets none. */
+  end(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#waiting?.reject(lost());
+    if (this.#taken !== undefined) this.#giveBack(this.#taken);
+  }
+
+  #here(): Uint8Array | undefined {
+    return this.#taken?.bytes;
+  }
+
+  #start(length: number, piece: PromiseWithResolvers<Uint8Array>): void {
+    this.#waiting = undefined;
+    if (this.#isEnded) return this.#operations.giveBack(length);
+    try {
+      this.#taken = this.#operations.take(length);
+      piece.resolve(this.#taken.bytes);
+    } catch (error) {
+      this.#operations.giveBack(length);
+      piece.reject(error);
+    }
+  }
+
+  #giveBack(memory: LentMemory): void {
+    const { byteLength } = memory.bytes;
+    memory.release();
+    this.#operations.giveBack(byteLength);
+  }
+}
+
+function lost(): RpcError {
+  return new RpcError("SYSTEM_ERR");
+}
