@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bulk } from "../rpc/transport.ts";
+import { TRANSFER_BYTES_MAX } from "../storage/nfs/mod.ts";
 import { systemError } from "./errors.ts";
 import type { NfsClient, Node, Options } from "./nfs/nfs_client.ts";
 import { PathWalker } from "./nfs/path_walk.ts";
@@ -55,9 +56,9 @@ export class Session {
     return { client: this.client, handle: node.handle, readBytesMax, writeBytesMax };
   }
 
-  /** The size of transfers that suits reading and writing. */
+  /** The size of blocks that suits programs which read here and write there: what a server moves in one piece stays in the cache on its way. */
   get blockBytes(): number {
-    return Math.min(this.options.readBytesMax, this.options.writeBytesMax);
+    return Math.min(this.options.readBytesMax, this.options.writeBytesMax, TRANSFER_BYTES_MAX);
   }
 
   /** Lends memory that calls need not register. */

@@ -39,7 +39,6 @@ import {
   size3,
   specdata3,
   STREAM_BYTES_MAX,
-  TRANSFER_BYTES_MAX,
   wcc_data,
   writeverf3,
 } from "./nfs3_types.ts";

@@ -1,4 +1,5 @@
-/** WRITEs whose data come piece by piece, on a disk that fills up or fails on the way. */
+/** READs and WRITEs whose data go piece by piece, on a disk that fills up or fails on the way. */
+import { Buffer } from "node:buffer";
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { FsError } from "../../storage/backend/file_system.ts";
 import { MemoryFileSystem } from "../../storage/backend/memory.ts";
@@ -8,7 +9,7 @@ import { callers, checkWcc, fails, type Fixture, ok } from "../../tests/conforma
 
 /** A file system that fails where it is told to, and says what it was asked to write. */
 class FailingFileSystem extends MemoryFileSystem {
-  /** What a write that begins here fails with. */
+  /** What a read or write that begins here fails with. */
   failure: { at: bigint; code: string } | undefined;
   commitFails = false;
   readonly writes: string[] = [];
@@ -17,6 +18,11 @@ class FailingFileSystem extends MemoryFileSystem {
     if (this.commitFails) throw new FsError("EIO");
     this.writes.push(`commit ${args[1]}+${args[2]}`);
     super.commit(...args);
+  }
+
+  override read(...args: Parameters<MemoryFileSystem["read"]>): ReturnType<MemoryFileSystem["read"]> {
+    if (args[1] === this.failure?.at) throw new FsError(this.failure.code);
+    return super.read(...args);
   }
 
   override write(...args: Parameters<MemoryFileSystem["write"]>): ReturnType<MemoryFileSystem["write"]> {
@@ -64,6 +70,22 @@ Deno.test("a long WRITE: a failure at the first piece is told, one behind it cut
     }
     disk.failure = undefined;
     assertEquals(ok(await alice.write(file, 0n, data)).count, data.byteLength);
+  });
+});
+
+Deno.test("a long READ: a failure at the first piece is told, one behind it cuts the count", async () => {
+  const disk = new FailingFileSystem({ root: ROOT });
+  await withDisk(disk, async ({ alice, root }) => {
+    const file = await alice.file(root, "f", data);
+    for (const [at, count] of [[0, 0], [PIECE, PIECE], [3 * PIECE, 3 * PIECE]]) {
+      disk.failure = { at: BigInt(at), code: "EIO" };
+      const result = await alice.read(file, 0n, data.byteLength);
+      if (count === 0) fails(result, nfsstat3.NFS3ERR_IO);
+      else assertEquals([ok(result).count, ok(result).eof], [count, false]);
+      if (count > 0) assertEquals(Buffer.compare(ok(result).data[0], data.subarray(0, count)), 0);
+    }
+    disk.failure = undefined;
+    assertEquals(ok(await alice.read(file, 0n, data.byteLength)).count, data.byteLength);
   });
 });
 
