@@ -39,6 +39,10 @@ export class PullStream implements BulkStream {
   #taken: Piece | undefined;
   #waiting: PromiseWithResolvers<Uint8Array> | undefined;
   #isEnded = false;
+  /** Pieces whose Reads are not done, */
+  #underWay = 0;
+  /** and who waits for that. */
+  #whenIdle: (() => void) | undefined;
 
   /** Pulls a chunk in pieces of at most `pieceBytes`. */
   constructor(chunk: PullChunk & { position: number }, pieceBytes: number, operations: StreamOperations) {
@@ -64,8 +68,17 @@ export class PullStream implements BulkStream {
     return this.#waiting.promise;
   }
 
-  /** Gives everything back, what is under way as soon as it has come. Who waits for a piece gets none. */
-  end(): void {
+  /**
+   * Gives everything back, what is under way as soon as it has come. Who waits for a piece gets none. Calls `whenIdle` once no Read is outstanding: a
+   * reply before that would take the memory away from under them.
+   */
+  end(whenIdle?: () => void): void {
+    this.#whenIdle = whenIdle;
+    this.#end();
+    this.#beIdle();
+  }
+
+  #end(): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#waiting?.reject(lost());
@@ -75,12 +88,23 @@ export class PullStream implements BulkStream {
 
   #pull(piece: Piece): void {
     if (this.#isEnded) return this.#operations.giveBack(piece.chunk.length);
+    this.#underWay++;
     piece.memory = this.#operations.pull(piece.chunk, (isThere) => {
+      this.#underWay--;
       piece.isThere = isThere;
-      if (!isThere) this.end();
-      if (this.#isEnded) return this.#giveBack(piece);
+      if (!isThere) this.#end();
+      if (this.#isEnded) {
+        this.#giveBack(piece);
+        return this.#beIdle();
+      }
       if (this.#waiting !== undefined && piece === this.#pieces[0]) this.#waiting.resolve(this.#take());
     });
+  }
+
+  #beIdle(): void {
+    if (this.#underWay > 0) return;
+    this.#whenIdle?.();
+    this.#whenIdle = undefined;
   }
 
   #take(): Uint8Array {

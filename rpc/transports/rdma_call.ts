@@ -61,9 +61,10 @@ export class RdmaCall implements IncomingCall {
   reply(message: XdrMessage | undefined): void {
     if (this.#isReplied) throw new TypeError("the call has been replied to");
     this.#isReplied = true;
-    this.stream?.end();
     this.sink?.end();
-    this.#operations.reply(this, message);
+    const reply = () => this.#operations.reply(this, message);
+    if (this.stream === undefined) reply();
+    else this.stream.end(reply);
   }
 
   /** Memory that the call holds until it ends. */

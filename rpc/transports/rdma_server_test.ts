@@ -380,6 +380,31 @@ Deno.test("a handler that has enough of a stream: the rest is dropped, the next 
     }
   }));
 
+Deno.test("a reply waits for the Reads of its call, from under which it would take the memory", () =>
+  withServer({ pieceBytes: 10_000, payloadBudgetBytes: 20_000 }, async (setup) => {
+    const { store, client, qp, pool } = setup;
+    const data = pattern(50_000);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    store.wait = promise;
+    const { bytes, position } = rpcCall(5, POUR, { name: file, data: [data], after: 2 });
+    const reads = [{ position, ...open(setup, data, Access.RemoteRead) }];
+    client.send(rdmaMessage({ xid: 5, chunks: { reads } }, bytes));
+    await settle();
+    qp.isStalled = true;
+    store.enough = 2;
+    resolve();
+    await settle();
+    // the second piece has been taken, and the third is under way
+    assertEquals([store.pieces.length, pool.lent, qp.posted.map(({ opcode }) => opcode)], [
+      2,
+      1,
+      Array(3).fill("read"),
+    ]);
+    qp.resume();
+    await client.takeOne();
+    assertEquals([pool.lent, qp.posted.at(-1)?.opcode], [0, "send"]);
+  }));
+
 Deno.test("a stream that nobody takes, and one whose length is another than its word says, are garbage", () =>
   withServer({ pieceBytes: 10_000 }, async (setup) => {
     const { store, client, pool } = setup;
