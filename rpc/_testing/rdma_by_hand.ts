@@ -3,13 +3,21 @@
  *
  * @module
  */
+import { assertEquals } from "@std/assert";
 import { RpcClient, RpcServer, service } from "../mod.ts";
 import { RdmaClientTransport } from "../transports/rdma_client.ts";
 import { RdmaServerTransport } from "../transports/rdma_server.ts";
-import { type ChunkLists, decodeFixedHeader, decodeMessage, encodeHeader, type RdmaMessage } from "../wire/rpc_rdma.ts";
-import { encodeCallHeader } from "../wire/rpc_message.ts";
+import {
+  type ChunkLists,
+  decodeFixedHeader,
+  decodeMessage,
+  encodeHeader,
+  type RdmaMessage,
+  type RdmaSegment,
+} from "../wire/rpc_rdma.ts";
+import { decodeReplyHeader, encodeCallHeader } from "../wire/rpc_message.ts";
 import { encodeCmPrivateData, OUR_SETTINGS } from "../wire/rpc_rdma_cm.ts";
-import { encode, type XdrType, XdrWriter } from "../xdr/mod.ts";
+import { encode, XdrReader, type XdrType, XdrWriter } from "../xdr/mod.ts";
 import { join } from "./bytes.ts";
 import { STORE, Store } from "./store.ts";
 import { type FakeDomain, FakePool, type FakeQueuePair, verbsPair } from "./verbs_pair.ts";
@@ -173,4 +181,33 @@ export function rpcCall<A>(
   const header = writer.finish().bytes;
   const encoded = encode(args, value);
   return { bytes: join([header, encoded.bytes]), position: header.byteLength + (encoded.bulk?.position ?? 0) };
+}
+
+/** Memory of the client's that is open to the server. */
+export function open({ client }: ServerUnderTest, bytes: Uint8Array, access: number): RdmaSegment {
+  const region = client.qp.domain.register(bytes, access);
+  return { stag: region.stag, length: bytes.byteLength, offset: region.address };
+}
+
+/** Cuts memory into segments of its own. */
+export function openCut(setup: ServerUnderTest, bytes: Uint8Array, lengths: number[], access: number): RdmaSegment[] {
+  let at = 0;
+  return lengths.map((length) => open(setup, bytes.subarray(at, at += length), access));
+}
+
+/** Sends a message and takes the one answer. */
+export async function ask(
+  setup: ServerUnderTest,
+  message: Uint8Array,
+): Promise<RdmaMessage & { invalidatedStag?: number }> {
+  setup.client.send(message);
+  const { message: answer, invalidatedStag } = await setup.client.takeOne();
+  return { ...decodeRdma(answer), invalidatedStag };
+}
+
+/** The results of a reply that succeeded. */
+export function resultsOf(body: Uint8Array): Uint8Array {
+  const reader = new XdrReader(body);
+  assertEquals(decodeReplyHeader(reader).status, "SUCCESS");
+  return body.subarray(reader.offset);
 }

@@ -29,16 +29,17 @@ interface Piece {
   isThere: boolean;
 }
 
-/** See {@linkcode BulkStream}. Its owner starts it, and ends it with the call. */
+/** See {@linkcode BulkStream}. Its owner starts it, has it fail with the connection, and ends it with the call. */
 export class PullStream implements BulkStream {
   readonly position: number;
   readonly length: number;
   readonly #operations: StreamOperations;
   /** Those that were not taken, in their order. */
   readonly #pieces: Piece[];
+  /** The handler's, which may be at work on it on another thread: nobody else gives it back. */
   #taken: Piece | undefined;
   #waiting: PromiseWithResolvers<Uint8Array> | undefined;
-  #isEnded = false;
+  #hasFailed = false;
   /** Pieces whose Reads are not done, */
   #underWay = 0;
   /** and who waits for that. */
@@ -58,9 +59,8 @@ export class PullStream implements BulkStream {
   }
 
   next(): Uint8Array | undefined | Promise<Uint8Array | undefined> {
-    if (this.#isEnded) throw lost();
-    if (this.#taken !== undefined) this.#giveBack(this.#taken);
-    this.#taken = undefined;
+    this.#giveTakenBack();
+    if (this.#hasFailed) throw lost();
     const first = this.#pieces[0];
     if (first === undefined) return undefined;
     if (first.isThere) return this.#take();
@@ -68,37 +68,44 @@ export class PullStream implements BulkStream {
     return this.#waiting.promise;
   }
 
-  /**
-   * Gives everything back, what is under way as soon as it has come. Who waits for a piece gets none. Calls `whenIdle` once no Read is outstanding: a
-   * reply before that would take the memory away from under them.
-   */
-  end(whenIdle?: () => void): void {
-    this.#whenIdle = whenIdle;
-    this.#end();
-    this.#beIdle();
-  }
-
-  #end(): void {
-    if (this.#isEnded) return;
-    this.#isEnded = true;
+  /** The rest will not come: who waits for a piece, or asks for one, gets an error. What is under way is given back as soon as it has come. */
+  fail(): void {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
     this.#waiting?.reject(lost());
-    if (this.#taken !== undefined) this.#giveBack(this.#taken);
     for (const piece of this.#pieces) if (piece.isThere) this.#giveBack(piece);
   }
 
+  /**
+   * The handler is done. Calls `whenIdle` once no Read is outstanding: a reply before that would take the memory away from under them.
+   */
+  end(whenIdle?: () => void): void {
+    this.fail();
+    this.#giveTakenBack();
+    this.#whenIdle = whenIdle;
+    this.#beIdle();
+  }
+
   #pull(piece: Piece): void {
-    if (this.#isEnded) return this.#operations.giveBack(piece.chunk.length);
+    if (this.#hasFailed) return this.#operations.giveBack(piece.chunk.length);
     this.#underWay++;
-    piece.memory = this.#operations.pull(piece.chunk, (isThere) => {
+    try {
+      piece.memory = this.#operations.pull(piece.chunk, (isThere) => this.#finish(piece, isThere));
+    } catch (error) {
       this.#underWay--;
-      piece.isThere = isThere;
-      if (!isThere) this.#end();
-      if (this.#isEnded) {
-        this.#giveBack(piece);
-        return this.#beIdle();
-      }
-      if (this.#waiting !== undefined && piece === this.#pieces[0]) this.#waiting.resolve(this.#take());
-    });
+      throw error;
+    }
+  }
+
+  #finish(piece: Piece, isThere: boolean): void {
+    this.#underWay--;
+    if (!isThere) this.fail();
+    if (this.#hasFailed) {
+      this.#giveBack(piece);
+      return this.#beIdle();
+    }
+    piece.isThere = true;
+    if (this.#waiting !== undefined && piece === this.#pieces[0]) this.#waiting.resolve(this.#take());
   }
 
   #beIdle(): void {
@@ -111,6 +118,11 @@ export class PullStream implements BulkStream {
     this.#waiting = undefined;
     this.#taken = this.#pieces.shift()!;
     return this.#taken.memory!.bytes;
+  }
+
+  #giveTakenBack(): void {
+    if (this.#taken !== undefined) this.#giveBack(this.#taken);
+    this.#taken = undefined;
   }
 
   #giveBack({ chunk, memory }: Piece): void {

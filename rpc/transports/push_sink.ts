@@ -24,16 +24,17 @@ export interface SinkOperations {
   push(memory: LentMemory, pushes: readonly Push[], done: () => void): void;
 }
 
-/** See {@linkcode BulkSink}. Its owner ends it with the call. */
+/** See {@linkcode BulkSink}. Its owner has it fail with the connection, and ends it with the call. */
 export class PushSink implements BulkSink {
   readonly room: number;
   readonly #segments: readonly RdmaSegment[];
   readonly #pieceBytes: number;
   readonly #operations: SinkOperations;
   #sentBytes = 0;
+  /** The handler's, which may be at work on it on another thread: nobody else gives it back. */
   #taken: LentMemory | undefined;
   #waiting: PromiseWithResolvers<Uint8Array> | undefined;
-  #isEnded = false;
+  #hasFailed = false;
 
   /** Fills a Write chunk in pieces of at most `pieceBytes`. */
   constructor(segments: readonly RdmaSegment[], pieceBytes: number, operations: SinkOperations) {
@@ -48,7 +49,7 @@ export class PushSink implements BulkSink {
   }
 
   take(lengthBytes: number): Uint8Array | Promise<Uint8Array> {
-    if (this.#isEnded) throw lost();
+    if (this.#hasFailed) throw lost();
     if (this.#taken !== undefined || this.#waiting !== undefined) throw new TypeError("a piece has been taken");
     const length = Math.min(lengthBytes, this.#pieceBytes, this.room - this.#sentBytes);
     if (length <= 0) throw new RangeError("no room for a piece");
@@ -67,12 +68,18 @@ export class PushSink implements BulkSink {
     this.#operations.push(memory, pushes, () => this.#giveBack(memory));
   }
 
-  /** Gives back what was not put. Who waits for memory gets none. */
-  end(): void {
-    if (this.#isEnded) return;
-    this.#isEnded = true;
+  /** Nothing can be sent any more: who waits for memory, or asks for some, gets an error. */
+  fail(): void {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
     this.#waiting?.reject(lost());
+  }
+
+  /** The handler is done. Gives back what was not put. */
+  end(): void {
+    this.fail();
     if (this.#taken !== undefined) this.#giveBack(this.#taken);
+    this.#taken = undefined;
   }
 
   #here(): Uint8Array | undefined {
@@ -81,7 +88,7 @@ export class PushSink implements BulkSink {
 
   #start(length: number, piece: PromiseWithResolvers<Uint8Array>): void {
     this.#waiting = undefined;
-    if (this.#isEnded) return this.#operations.giveBack(length);
+    if (this.#hasFailed) return this.#operations.giveBack(length);
     try {
       this.#taken = this.#operations.take(length);
       piece.resolve(this.#taken.bytes);

@@ -87,6 +87,15 @@ export interface RdmaServerOptions {
   payloadBudgetBytes?: number;
 }
 
+/** A share of the payload under way that a call, or a piece of one, waits for. */
+interface Reservation {
+  length: number;
+  /** Called once there is room. */
+  start: () => void;
+  /** Called in its place where the connection ends first, or behind it where that fails. */
+  drop: () => void;
+}
+
 /** One connection of an RPC-over-RDMA client. Make it in `onReady` of `accept`, and set `onCall` there: it posts its receives at once. */
 export class RdmaServerTransport implements ServerTransport {
   /** The client. */
@@ -106,7 +115,7 @@ export class RdmaServerTransport implements ServerTransport {
   #callsUnderWay = 0;
   #payloadBytes = 0;
   /** Calls, and pieces of them, that wait for others to give memory back. */
-  readonly #waiting: { call: RdmaCall; length: number; start: () => void }[] = [];
+  readonly #waiting: Reservation[] = [];
   #isClosing = false;
   #isEnded = false;
   #fault: Error | undefined;
@@ -243,15 +252,19 @@ export class RdmaServerTransport implements ServerTransport {
       call.sink = new PushSink(message.chunks.writes[0], pieceBytes, this.#sinkOperations(call));
       return this.#handOver(call);
     }
-    this.#reserve(call, length, () => {
-      call.payloadBytes = length;
-      this.#pull(call, plan);
+    this.#reserve({
+      length,
+      start: () => {
+        call.payloadBytes = length;
+        this.#pull(call, plan);
+      },
+      drop: () => call.drop(),
     });
   }
 
   #streamOperations(call: RdmaCall): StreamOperations {
     return {
-      reserve: (lengthBytes, start) => this.#reserve(call, lengthBytes, start),
+      reserve: (length, start) => this.#reserve({ length, start, drop: () => call.stream?.fail() }),
       giveBack: this.#operations.returnPayload,
       pull: (chunk, done) => {
         const memory = call.lend(chunk.length); // given back before the call ends, unless something goes wrong
@@ -263,7 +276,7 @@ export class RdmaServerTransport implements ServerTransport {
 
   #sinkOperations(call: RdmaCall): SinkOperations {
     return {
-      reserve: (lengthBytes, start) => this.#reserve(call, lengthBytes, start),
+      reserve: (length, start) => this.#reserve({ length, start, drop: () => call.sink?.fail() }),
       giveBack: this.#operations.returnPayload,
       take: (lengthBytes) => call.lend(lengthBytes),
       push: ({ region, offset }, pushes, done) => {
@@ -281,15 +294,15 @@ export class RdmaServerTransport implements ServerTransport {
     };
   }
 
-  #reserve(call: RdmaCall, length: number, start: () => void): void {
-    this.#waiting.push({ call, length, start });
+  #reserve(reservation: Reservation): void {
+    this.#waiting.push(reservation);
     this.#startWaiting();
   }
 
   #startWaiting(): void {
     const budget = this.#options.payloadBudgetBytes ?? PAYLOAD_BUDGET_BYTES;
     for (let next = this.#waiting[0]; next !== undefined && !this.#isEnded; next = this.#waiting[0]) {
-      const { call, length, start } = next;
+      const { length, start, drop } = next;
       if (this.#payloadBytes > 0 && this.#payloadBytes + length > budget) return;
       this.#waiting.shift();
       this.#payloadBytes += length;
@@ -297,14 +310,14 @@ export class RdmaServerTransport implements ServerTransport {
         start();
       } catch (error) {
         // Nothing of ours: the verbs or the pool refused.
-        call.drop();
+        drop();
         return this.#fail(error);
       }
     }
   }
 
   #dropWaiting(): void {
-    for (const { call } of this.#waiting.splice(0)) call.drop();
+    for (const { drop } of this.#waiting.splice(0)) drop();
   }
 
   #pull(call: RdmaCall, plan: PullPlan): void {
