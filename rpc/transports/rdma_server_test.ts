@@ -20,7 +20,7 @@ import { DEFAULT_SETTINGS, encodeCmPrivateData } from "../wire/rpc_rdma_cm.ts";
 import { voidType, XdrReader } from "../xdr/mod.ts";
 import { Access } from "./verbs.ts";
 
-const { PUT, GET, SUM } = STORE.procedures;
+const { PUT, GET, SUM, POUR, DRAW } = STORE.procedures;
 const PING = { number: 0, args: voidType };
 const file = new TextEncoder().encode("a file");
 
@@ -385,9 +385,15 @@ Deno.test("random messages: an answer, silence, or the end, and never a leak", a
   let answered = 0;
   for (let round = 0; round < 150; round++) {
     try {
-      await withServer({ creditsMax: 16 }, async (setup) => {
+      // every other time long items go in pieces
+      await withServer({ creditsMax: 16, pieceBytes: round % 2 === 0 ? undefined : 1000 }, async (setup) => {
+        setup.store.data.set(file.join(), pattern(4000));
         const segment = open(setup, new Uint8Array(5000), Access.RemoteRead | Access.RemoteWrite);
-        const call = rpcCall(5, PUT, { name: file, data: [], after: 2 }).bytes;
+        const calls = [
+          rpcCall(5, PUT, { name: file, data: [], after: 2 }).bytes,
+          rpcCall(5, POUR, { name: Uint8Array.of(1), data: [pattern(5000)], after: 2 }).bytes,
+          rpcCall(5, DRAW, { name: file, most: 4000 }).bytes,
+        ];
         for (let i = 0; i < 20 && !setup.client.qp.isEnded; i++) {
           const { stag, length, offset } = segment;
           const good = [stag, length, Number(offset >> 32n), Number(offset & 0xffffffffn)];
@@ -396,6 +402,7 @@ Deno.test("random messages: an answer, silence, or the end, and never a leak", a
             if (random(3) === 0) values.push(random(2) * 4 * random(20), ...good);
             else values.push(random(9) === 0 ? random(2 ** 32) : interesting[random(interesting.length)]);
           }
+          const call = calls[random(calls.length)];
           const cut = random(4) === 0 ? random(call.byteLength) : call.byteLength;
           setup.client.send(join([words(...values), call.subarray(0, cut)]));
           answered += (await setup.client.take()).length;
