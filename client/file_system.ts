@@ -69,7 +69,7 @@ export class NfsFileSystem implements AsyncDisposable {
     return this.#session.client.transport.kind;
   }
 
-  /** Size of the largest single transfer, bytes; larger ones are made of several. */
+  /** The size of blocks that suits programs which read and write this server, bytes. */
   get blockBytes(): number {
     return this.#session.blockBytes;
   }

@@ -13,7 +13,7 @@ import { nfs3Service } from "./nfs/nfs3_service.ts";
 export interface DispatcherOptions {
   /** What is served, on which terms. */
   export: Export;
-  /** The most bytes that one READ or WRITE moves; if absent the limit, which is 2 MiB, and for a WRITE over RDMA 8 MiB. */
+  /** The most bytes that one READ or WRITE moves; if absent the limit, which is 2 MiB, and over RDMA 8 MiB. */
   transferBytesMax?: number;
   /** Told of faults of ours and of calls that could not be read. */
   onError?: RpcServerOptions["onError"];

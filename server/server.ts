@@ -37,7 +37,7 @@ export interface ServeOptions extends Omit<ExportOptions, "fileSystem"> {
   connectionsMax?: number;
   /** Memory for payload under way, bytes; 1 GiB if absent. */
   memoryBytesMax?: number;
-  /** The most bytes that one READ or WRITE moves; if absent the limit, which is 2 MiB, and for a WRITE over RDMA 8 MiB. */
+  /** The most bytes that one READ or WRITE moves; if absent the limit, which is 2 MiB, and over RDMA 8 MiB. */
   transferBytesMax?: number;
   /** Whether to ask RDMA clients for CRCs; those of other hosts only, if absent. */
   crc?: boolean;

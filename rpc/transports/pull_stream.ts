@@ -6,17 +6,13 @@
  *
  * @module
  */
-import { RpcError } from "../errors.ts";
 import { cut, type PullChunk } from "../protocol/chunks.ts";
 import type { BulkStream } from "../transport.ts";
+import { lost, type PieceOperations } from "./pieces.ts";
 import type { LentMemory } from "./verbs.ts";
 
 /** What a stream has its transport do. */
-export interface StreamOperations {
-  /** Calls `start` once the budget has room for so many bytes; those who asked before come first. */
-  reserve(lengthBytes: number, start: () => void): void;
-  /** Gives room back. */
-  giveBack(lengthBytes: number): void;
+export interface StreamOperations extends PieceOperations {
   /** Reads a chunk into memory of the pool. `done` is called once, with whether it is there, when nothing will touch the memory any more. */
   pull(chunk: PullChunk, done: (isThere: boolean) => void): LentMemory;
 }
@@ -129,8 +125,4 @@ export class PullStream implements BulkStream {
     memory!.release();
     this.#operations.giveBack(chunk.length);
   }
-}
-
-function lost(): RpcError {
-  return new RpcError("SYSTEM_ERR");
 }

@@ -6,18 +6,14 @@
  *
  * @module
  */
-import { RpcError } from "../errors.ts";
 import { lengthOf, type Push, pushesAt } from "../protocol/chunks.ts";
 import type { BulkSink } from "../transport.ts";
 import type { RdmaSegment } from "../wire/rpc_rdma.ts";
+import { lost, type PieceOperations } from "./pieces.ts";
 import type { LentMemory } from "./verbs.ts";
 
 /** What a sink has its transport do. */
-export interface SinkOperations {
-  /** Calls `start` once the budget has room for so many bytes; those who asked before come first. */
-  reserve(lengthBytes: number, start: () => void): void;
-  /** Gives room back. */
-  giveBack(lengthBytes: number): void;
+export interface SinkOperations extends PieceOperations {
   /** Lends memory of the pool. */
   take(lengthBytes: number): LentMemory;
   /** Writes from memory. `done` is called once, when nothing touches the memory any more. */
@@ -103,8 +99,4 @@ export class PushSink implements BulkSink {
     memory.release();
     this.#operations.giveBack(byteLength);
   }
-}
-
-function lost(): RpcError {
-  return new RpcError("SYSTEM_ERR");
 }

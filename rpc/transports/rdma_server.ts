@@ -40,6 +40,7 @@ import {
   OUR_SETTINGS,
 } from "../wire/rpc_rdma_cm.ts";
 import { XdrWriter } from "../xdr/xdr_writer.ts";
+import type { PieceOperations, Reservation } from "./pieces.ts";
 import { PullStream, type StreamOperations } from "./pull_stream.ts";
 import { PushSink, type SinkOperations } from "./push_sink.ts";
 import { type CallOperations, RdmaCall } from "./rdma_call.ts";
@@ -85,15 +86,6 @@ export interface RdmaServerOptions {
   pieceBytes?: number;
   /** Bytes of payload for calls that are under way. */
   payloadBudgetBytes?: number;
-}
-
-/** A share of the payload under way that a call, or a piece of one, waits for. */
-interface Reservation {
-  length: number;
-  /** Called once there is room. */
-  start: () => void;
-  /** Called in its place where the connection ends first, or behind it where that fails. */
-  drop: () => void;
 }
 
 /** One connection of an RPC-over-RDMA client. Make it in `onReady` of `accept`, and set `onCall` there: it posts its receives at once. */
@@ -262,10 +254,17 @@ export class RdmaServerTransport implements ServerTransport {
     });
   }
 
+  /** `drop`: has the item fail whose pieces wait for room. */
+  #pieceOperations(drop: () => void): PieceOperations {
+    return {
+      reserve: (length, start) => this.#reserve({ length, start, drop }),
+      giveBack: this.#operations.returnPayload,
+    };
+  }
+
   #streamOperations(call: RdmaCall): StreamOperations {
     return {
-      reserve: (length, start) => this.#reserve({ length, start, drop: () => call.stream?.fail() }),
-      giveBack: this.#operations.returnPayload,
+      ...this.#pieceOperations(() => call.stream?.fail()),
       pull: (chunk, done) => {
         const memory = call.lend(chunk.length); // given back before the call ends, unless something goes wrong
         this.#read(call, [[chunk, memory]], done);
@@ -276,8 +275,7 @@ export class RdmaServerTransport implements ServerTransport {
 
   #sinkOperations(call: RdmaCall): SinkOperations {
     return {
-      reserve: (length, start) => this.#reserve({ length, start, drop: () => call.sink?.fail() }),
-      giveBack: this.#operations.returnPayload,
+      ...this.#pieceOperations(() => call.sink?.fail()),
       take: (lengthBytes) => call.lend(lengthBytes),
       push: ({ region, offset }, pushes, done) => {
         let outstanding = 1;
