@@ -6,27 +6,32 @@
 
 /** A counting semaphore, first come first served. */
 export class Slots {
+  readonly #count: number;
   #free: number;
-  #waiting: (() => void)[] = [];
+  #waiting: { count: number; resolve: () => void }[] = [];
 
   constructor(count: number) {
     if (!(count >= 1)) throw new RangeError(`${count} slots`);
+    this.#count = count;
     this.#free = count;
   }
 
-  /** Takes a slot, once one is free. Rejects with the signal's reason where that comes first. */
-  async take(signal?: AbortSignal): Promise<void> {
+  /** Takes slots, once so many are free. Rejects with the signal's reason where that comes first. */
+  async take(signal?: AbortSignal, count = 1): Promise<void> {
     signal?.throwIfAborted();
-    if (this.#free > 0) {
-      this.#free--;
+    if (count > this.#count) throw new RangeError(`${count} of ${this.#count} slots`);
+    if (this.#waiting.length === 0 && this.#free >= count) {
+      this.#free -= count;
       return;
     }
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#waiting.push(resolve);
+    const waiting = { count, resolve };
+    this.#waiting.push(waiting);
     const abort = () => {
-      const at = this.#waiting.indexOf(resolve);
-      if (at < 0) return; // just got its slot
+      const at = this.#waiting.indexOf(waiting);
+      if (at < 0) return; // just got its slots
       this.#waiting.splice(at, 1);
+      this.give(0); // those behind may need fewer
       reject(signal!.reason);
     };
     signal?.addEventListener("abort", abort, { once: true });
@@ -37,11 +42,14 @@ export class Slots {
     }
   }
 
-  /** Gives a slot back. */
-  give(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#free++;
-    else next();
+  /** Gives slots back. */
+  give(count = 1): void {
+    this.#free += count;
+    while (this.#waiting.length > 0 && this.#waiting[0].count <= this.#free) {
+      const { count, resolve } = this.#waiting.shift()!;
+      this.#free -= count;
+      resolve();
+    }
   }
 
   /** Runs a function in a slot. */

@@ -30,6 +30,32 @@ Deno.test("waiting for a slot can be given up", async () => {
   await slots.take(); // the one that gave up holds nothing
 });
 
+Deno.test("several slots at once: in order, and one that needs few does not overtake", async () => {
+  const slots = new Slots(4);
+  const order: string[] = [];
+  const take = (name: string, count: number, signal?: AbortSignal) =>
+    slots.take(signal, count).then(() => void order.push(name));
+  await take("three", 3);
+  const controller = new AbortController();
+  const abandoned = assertRejects(() => slots.take(controller.signal, 4), Error, "enough");
+  const [two, one, last] = [take("two", 2), take("one", 1), take("last", 4)];
+  await turn();
+  assertEquals(order, ["three"]);
+  slots.give(1);
+  await turn();
+  assertEquals(order, ["three"]);
+  controller.abort(new Error("enough")); // what waited behind it can go on
+  await Promise.all([abandoned, two]);
+  assertEquals(order, ["three", "two"]);
+  slots.give(2);
+  await one;
+  slots.give(2);
+  slots.give(1);
+  await last;
+  assertEquals(order, ["three", "two", "one", "last"]);
+  await assertRejects(() => slots.take(undefined, 5), RangeError, "5 of 4");
+});
+
 Deno.test("bounded tasks: all of them, and a failure ends the rest", async () => {
   const done: number[] = [];
   const task = (id: number) => async () => {

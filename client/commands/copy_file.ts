@@ -16,10 +16,14 @@ import type { CopyEnd } from "./copy_ends.ts";
 export const HOLE_BYTES = 64 * 1024;
 /** To a server, a COMMIT after this much, so that an interrupted copy has little to do again. */
 const COMMIT_BYTES = 64 * 1024 * 1024;
-/** Blocks of one file under way at once: so few that they stay in the cache between the network and the file; more where they take long on their way. */
-const BLOCKS_IN_FLIGHT = { few: 4, many: 16 };
-/** A block that is longer on its way than this waits for something else than this machine. */
-const LONG_MS = 5;
+/** Blocks of one file under way at once: one comes while the other is written, and both stay in the cache; more where they take long on their way. */
+const BLOCKS_IN_FLIGHT = 2;
+/** What more they may be there. */
+const BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024;
+/** Where blocks are longer on their way than this for each byte, they wait for something else than this machine (half a GB/s with two of them). */
+const LONG_MS_PER_BYTE = 4 / 1024 ** 2;
+/** What a block counts at least where memory for them is shared out: small files are bounded in number, too. */
+const BLOCK_CHARGE_MIN_BYTES = 2 * 1024 * 1024;
 
 const zeros = new Uint8Array(HOLE_BYTES);
 
@@ -29,25 +33,26 @@ export class BlockMemory {
   readonly #allocate: (lengthBytes: number) => LentMemory;
   readonly #slots: Slots;
 
-  /** `count`: blocks lent at once. */
-  constructor(allocate: (lengthBytes: number) => LentMemory, options: { blockBytes: number; count: number }) {
+  /** `totalBytes`: how much is lent at once. */
+  constructor(allocate: (lengthBytes: number) => LentMemory, options: { blockBytes: number; totalBytes: number }) {
     this.#allocate = allocate;
     this.blockBytes = options.blockBytes;
-    this.#slots = new Slots(options.count);
+    this.#slots = new Slots(options.totalBytes);
   }
 
   /** Lends memory for a block, or less; waits until there is some. */
   async take(lengthBytes: number, signal: AbortSignal): Promise<LentMemory> {
-    await this.#slots.take(signal);
+    const charge = Math.max(lengthBytes, BLOCK_CHARGE_MIN_BYTES);
+    await this.#slots.take(signal, charge);
     try {
       const memory = this.#allocate(lengthBytes);
       const release = () => {
         memory.release();
-        this.#slots.give();
+        this.#slots.give(charge);
       };
       return { bytes: memory.bytes, release, [Symbol.dispose]: release };
     } catch (error) {
-      this.#slots.give();
+      this.#slots.give(charge);
       throw error;
     }
   }
@@ -83,7 +88,7 @@ class ContentsCopy {
   #done: number;
   /** The file's length as far as we made it. */
   #written: number;
-  #blocksInFlight = BLOCKS_IN_FLIGHT.few;
+  #blocksInFlight = BLOCKS_IN_FLIGHT;
   #failure: { error: unknown } | undefined;
 
   constructor(source: CopyEnd, sink: CopyEnd, options: ContentsOptions) {
@@ -130,7 +135,8 @@ class ContentsCopy {
         .catch((error) => void (this.#failure ??= { error }))
         .finally(() => {
           inFlight.give();
-          if (performance.now() - began < LONG_MS || this.#blocksInFlight === BLOCKS_IN_FLIGHT.many) return;
+          const isLong = performance.now() - began > memory.blockBytes * LONG_MS_PER_BYTE;
+          if (!isLong || (this.#blocksInFlight + 1) * memory.blockBytes > BYTES_IN_FLIGHT_MAX) return;
           this.#blocksInFlight++;
           inFlight.give();
         });

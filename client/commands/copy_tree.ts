@@ -20,8 +20,8 @@ import { NfsFiles, type Target } from "./target.ts";
 /** Files under way at once, and subdirectories listed at once. */
 const FILES_IN_FLIGHT = 32;
 const DIRECTORIES_IN_FLIGHT = 4;
-/** Blocks of memory for all files. */
-const BLOCKS = 32;
+/** Memory for blocks of all files. */
+const MEMORY_BYTES = 64 * 1024 * 1024;
 /** Blocks where no server is at either end. */
 const LOCAL_BLOCK_BYTES = 1024 * 1024;
 /** What may be missing in the middle of a file on a server when its copy was cut short: blocks in flight, and what was not committed. */
@@ -375,10 +375,10 @@ function blockMemory(source: Target, destination: Target): BlockMemory {
   const served = [destination.files, source.files].find((files) => files instanceof NfsFiles);
   if (served instanceof NfsFiles) {
     const { api } = served;
-    return new BlockMemory((bytes) => api.allocate(bytes), { blockBytes: api.blockBytes, count: BLOCKS });
+    return new BlockMemory((bytes) => api.allocate(bytes), { blockBytes: api.blockBytes, totalBytes: MEMORY_BYTES });
   }
   const plain = (bytes: number) => ({ bytes: new Uint8Array(bytes), release: () => {}, [Symbol.dispose]: () => {} });
-  return new BlockMemory(plain, { blockBytes: LOCAL_BLOCK_BYTES, count: BLOCKS });
+  return new BlockMemory(plain, { blockBytes: LOCAL_BLOCK_BYTES, totalBytes: MEMORY_BYTES });
 }
 
 function toEnd(target: Target, file: Awaited<ReturnType<Target["api"]["open"]>>): CopyEnd {

@@ -30,6 +30,13 @@ const FILE_BYTES = 1024 ** 3;
 /** What the floor's program reads or writes at once. */
 const FLOOR_PIECE_BYTES = 1024 ** 2;
 const FLOOR_PASSES = 5;
+/** Copies by `weft cp` and by `nfs-cp`, either first in turns. */
+const COPY_PAIRS = 4;
+/**
+ * How long nothing happens before a copy, ms: two seconds after memory was given up a virtual machine hands it to the host, from where it
+ * comes back more slowly than it can be written; what is given up after a rest is there for the next two seconds.
+ */
+const REST_MS = 5000;
 
 /** Writes a file of `FILE_BYTES`. */
 async function writeFile(path: string): Promise<void> {
@@ -49,6 +56,24 @@ async function discard(path: string): Promise<void> {
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
+}
+
+/** Seconds that a copying program takes from its start to its end, its target not there before. */
+async function copyFile(target: string, command: string[]): Promise<number> {
+  await new Promise((resolve) => setTimeout(resolve, REST_MS));
+  await discard(target);
+  const [program, ...args] = pinned("client", ...command);
+  const started = performance.now();
+  const { success, stdout, stderr } = await new Deno.Command(program, { args, cwd: ROOT, stdin: "null" }).output();
+  const seconds = (performance.now() - started) / 1000;
+  if (!success) {
+    throw new Error(
+      `${command.join(" ")} failed:\n${new TextDecoder().decode(stdout)}${new TextDecoder().decode(stderr)}`,
+    );
+  }
+  const { size } = await Deno.stat(target);
+  if (size !== FILE_BYTES) throw new Error(`${command.join(" ")} copied ${size} bytes`);
+  return seconds;
 }
 
 /** A directory with a file of 1 GiB, named `big`, and our server on it. */
@@ -110,20 +135,20 @@ export class Files implements AsyncDisposable {
       ),
     );
     const { url, port } = this.inMemory;
-    const copy: CopyFigures = {
+    // libnfs mounts what stands before the last slash, which may not be empty
+    const file = (name: string) => `nfs://127.0.0.1//${name}?version=3&nfsport=${port}&mountport=${port}`;
+    const [local, copied] = [`${this.inMemory.directory}/local`, `${this.inMemory.directory}/export/copy`];
+    const copyIn = await this.#copy(local, { weft: [`${url}/big`, local], nfs: [file("big"), local] });
+    const copyOut = await this.#copy(copied, { weft: [local, `${url}/copy`], nfs: [local, file("copy")] });
+    return {
       ...figures,
       floorRead: await this.#floor("read"),
       floorWrite: await this.#floor("write"),
-      weftCopyIn: await this.#copy(this.#local, deno("main.ts", "cp", `${url}/big`, this.#local)),
-      weftCopyOut: await this.#copy(this.#copied, deno("main.ts", "cp", this.#local, `${url}/copy`)),
+      weftCopyIn: copyIn.weft,
+      weftCopyOut: copyOut.weft,
+      nfsCopyIn: copyIn.nfs,
+      nfsCopyOut: copyOut.nfs,
     };
-    if (this.nfsCopy !== undefined) {
-      // libnfs mounts what stands before the last slash, which may not be empty
-      const file = (name: string) => `nfs://127.0.0.1//${name}?version=3&nfsport=${port}&mountport=${port}`;
-      copy.nfsCopyIn = await this.#copy(this.#local, [this.nfsCopy, file("big"), this.#local]);
-      copy.nfsCopyOut = await this.#copy(this.#copied, [this.nfsCopy, this.#local, file("copy")]);
-    }
-    return copy;
   }
 
   /** The same between two plain programs: `recv` and `pwrite` at the server's end, or `pread` and `send`. The best congestion control counts. */
@@ -147,33 +172,19 @@ export class Files implements AsyncDisposable {
     return best.gigabytesPerSecond;
   }
 
-  get #local(): string {
-    return `${this.inMemory.directory}/local`;
-  }
-
-  get #copied(): string {
-    return `${this.inMemory.directory}/export/copy`;
-  }
-
-  /** Seconds that a copying program takes from its start to its end, its target not there before. */
-  async #copy(target: string, command: string[]): Promise<number> {
-    const [program, ...args] = pinned("client", ...command);
-    let seconds = NaN;
-    // Of two passes the second counts: on a virtual machine memory that has not been used for a while costs more than the copy.
-    for (let pass = 0; pass < 2; pass++) {
-      await discard(target);
-      const started = performance.now();
-      const { success, stdout, stderr } = await new Deno.Command(program, { args, cwd: ROOT, stdin: "null" }).output();
-      seconds = (performance.now() - started) / 1000;
-      if (!success) {
-        throw new Error(
-          `${command.join(" ")} failed:\n${new TextDecoder().decode(stdout)}${new TextDecoder().decode(stderr)}`,
-        );
+  /** Seconds that copies take by `weft cp` and by `nfs-cp`, medians; the operands are those of each. */
+  async #copy(target: string, operands: { weft: string[]; nfs: string[] }): Promise<{ weft: number; nfs?: number }> {
+    const weft = { command: deno("main.ts", "cp", ...operands.weft), seconds: [] as number[] };
+    const { nfsCopy } = this;
+    const nfs = { command: nfsCopy === undefined ? [] : [nfsCopy, ...operands.nfs], seconds: [] as number[] };
+    await copyFile(target, weft.command); // its memory is the next one's
+    for (let pair = 0; pair < COPY_PAIRS; pair++) {
+      const inTurns = pair % 2 === 0 ? [weft, nfs] : [nfs, weft];
+      for (const { command, seconds } of inTurns) {
+        if (command.length > 0) seconds.push(await copyFile(target, command));
       }
     }
-    const { size } = await Deno.stat(target);
-    if (size !== FILE_BYTES) throw new Error(`${command.join(" ")} copied ${size} bytes`);
-    return seconds;
+    return { weft: median(weft.seconds), nfs: nfsCopy === undefined ? undefined : median(nfs.seconds) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
