@@ -184,7 +184,10 @@ export class Link implements AsyncDisposable {
     return figures;
   }
 
-  /** A row of `weft perf`, with the floor of the same congestion control. */
+  /**
+   * A row of `weft perf`, with the floor of the same congestion control. Ends sleep as the floor's do: the packets of an interface are handled on its
+   * end's core, and an end that polls takes that core from them.
+   */
   async #perf(
     operation: string,
     size: string,
@@ -195,7 +198,7 @@ export class Link implements AsyncDisposable {
     const [command, ...args] = this.at("server", "timeout", SERVER_LIMIT_S, ...common);
     await using server = new Server(command, args);
     await server.ready();
-    const options = ["--json", "--rounds=1", size, `--duration=${SECONDS}`, `--congestion=${congestion}`];
+    const options = ["--events", "--json", "--rounds=1", size, `--duration=${SECONDS}`, `--congestion=${congestion}`];
     const client = this.at("client", ...common, ...options, this.serverAddress);
     const row = await runForJson<{ bytesPerSecond: number; floor: number }>(client);
     return { ours: row.bytesPerSecond / 1e9, floor: row.floor / 1e9 };
