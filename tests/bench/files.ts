@@ -32,10 +32,7 @@ const FLOOR_PIECE_BYTES = 1024 ** 2;
 const FLOOR_PASSES = 5;
 /** Copies by `weft cp` and by `nfs-cp`, either first in turns. */
 const COPY_PAIRS = 4;
-/**
- * How long nothing happens before a copy, ms: two seconds after memory was given up a virtual machine hands it to the host, from where it
- * comes back more slowly than it can be written; what is given up after a rest is there for the next two seconds.
- */
+/** How long nothing happens before a copy, ms: without a rest single copies took up to four times as long as others on a virtual machine, with one hardly any did. */
 const REST_MS = 5000;
 
 /** Writes a file of `FILE_BYTES`. */
