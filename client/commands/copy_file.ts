@@ -18,7 +18,7 @@ export const HOLE_BYTES = 64 * 1024;
 const COMMIT_BYTES = 64 * 1024 * 1024;
 /** Blocks of one file under way at once: one comes while the other is written, and both stay in the cache; more where they take long on their way. */
 const BLOCKS_IN_FLIGHT = 2;
-/** What more they may be there. */
+/** The most that they are then, all together. */
 const BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024;
 /** Where blocks are longer on their way than this for each byte, they wait for something else than this machine (half a GB/s with two of them). */
 const LONG_MS_PER_BYTE = 4 / 1024 ** 2;

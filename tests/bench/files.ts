@@ -56,19 +56,20 @@ async function discard(path: string): Promise<void> {
 }
 
 /** Seconds that a copying program takes from its start to its end, its target not there before; on any core, as a user starts it. */
-async function copyFile(target: string, [program, ...args]: string[]): Promise<number> {
+async function copyFile(target: string, command: string[]): Promise<number> {
   await new Promise((resolve) => setTimeout(resolve, REST_MS));
   await discard(target);
+  const [program, ...args] = command;
   const started = performance.now();
   const { success, stdout, stderr } = await new Deno.Command(program, { args, cwd: ROOT, stdin: "null" }).output();
   const seconds = (performance.now() - started) / 1000;
   if (!success) {
     throw new Error(
-      `${[program, ...args].join(" ")} failed:\n${new TextDecoder().decode(stdout)}${new TextDecoder().decode(stderr)}`,
+      `${command.join(" ")} failed:\n${new TextDecoder().decode(stdout)}${new TextDecoder().decode(stderr)}`,
     );
   }
   const { size } = await Deno.stat(target);
-  if (size !== FILE_BYTES) throw new Error(`${[program, ...args].join(" ")} copied ${size} bytes`);
+  if (size !== FILE_BYTES) throw new Error(`${command.join(" ")} copied ${size} bytes`);
   return seconds;
 }
 
@@ -170,17 +171,16 @@ export class Files implements AsyncDisposable {
 
   /** Seconds that copies take by `weft cp` and by `nfs-cp`, medians; the operands are those of each. */
   async #copy(target: string, operands: { weft: string[]; nfs: string[] }): Promise<{ weft: number; nfs?: number }> {
-    const weft = { command: deno("main.ts", "cp", ...operands.weft), seconds: [] as number[] };
-    const { nfsCopy } = this;
-    const nfs = { command: nfsCopy === undefined ? [] : [nfsCopy, ...operands.nfs], seconds: [] as number[] };
+    const contender = (...command: string[]) => ({ command, seconds: [] as number[] });
+    const weft = contender(...deno("main.ts", "cp", ...operands.weft));
+    const nfs = this.nfsCopy === undefined ? undefined : contender(this.nfsCopy, ...operands.nfs);
+    const contenders = nfs === undefined ? [weft] : [weft, nfs];
     await copyFile(target, weft.command); // its memory is the next one's
     for (let pair = 0; pair < COPY_PAIRS; pair++) {
-      const inTurns = pair % 2 === 0 ? [weft, nfs] : [nfs, weft];
-      for (const { command, seconds } of inTurns) {
-        if (command.length > 0) seconds.push(await copyFile(target, command));
-      }
+      for (const { command, seconds } of contenders) seconds.push(await copyFile(target, command));
+      contenders.reverse();
     }
-    return { weft: median(weft.seconds), nfs: nfsCopy === undefined ? undefined : median(nfs.seconds) };
+    return { weft: median(weft.seconds), nfs: nfs && median(nfs.seconds) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
