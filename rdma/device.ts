@@ -106,11 +106,10 @@ export class Device implements AsyncDisposable {
   private constructor(native: Native, polling: PollingOptions | undefined) {
     this.native = native;
     check(native.weft_device_open(this.out));
-    const [handle, wakeFd, ringAddress, ringBytes] = this.out;
+    const [handle, ringAddress, ringBytes] = this.out;
     this.handle = handle;
     this.#pump = new Pump(native, {
       handle,
-      wakeFd,
       ringAddress,
       ringBytes,
       polling,

@@ -1,10 +1,11 @@
 /**
- * The pump between the engine's completion ring and JavaScript: it polls while there is work, and sleeps on a pipe when there is none.
+ * The pump between the engine's completion ring and JavaScript: it polls while there is work, and sleeps when there is none, at first in the core and later on
+ * a pipe.
  *
  * @module
  */
 import { setImmediate } from "node:timers";
-import { Socket } from "node:net";
+import type { Socket } from "node:net";
 import { RING_ENTRY_WORDS, RING_HEAD_WORD, RING_HEADER_WORDS } from "./_ffi/layout.ts";
 import type { Native } from "./_ffi/library.ts";
 
@@ -46,6 +47,12 @@ const HOT_US = 60;
 /** Sleeping in the core for an answer: longer than one takes that comes at once, short beside a turn of a busy event loop. */
 const WAIT_US = 100;
 
+/**
+ * How much waiting is slept in the core before there is a pipe, milliseconds altogether: to load what reads it takes 10 ms of processor time, which a program that
+ * is done sooner is spared.
+ */
+const PIPELESS_MS = 100;
+
 /** Of 2 to this power answers one is waited for, where none came at once. */
 const FRUITLESS_MAX = 6;
 
@@ -61,7 +68,11 @@ export class Pump {
   readonly #handle: number;
   readonly #words: Int32Array;
   readonly #mask: number;
-  readonly #socket: Socket;
+  /** What the event loop sleeps on: the pipe, once it is open. */
+  #socket: Socket | undefined;
+  #opening = false;
+  /** What is left of `PIPELESS_MS`. */
+  #pipelessMs = PIPELESS_MS;
   readonly #handler: (entry: RingEntry) => void;
   readonly #batchEnd: () => void;
   readonly #entry: RingEntry = {
@@ -94,14 +105,13 @@ export class Pump {
   #poll = () => this.#turn();
 
   /**
-   * @param native the engine  @param options the device's handle, ring and wake descriptor, and where entries go: `handler` for each,
+   * @param native the engine  @param options the device's handle and ring, and where entries go: `handler` for each,
    * `batchEnd` after the last of a batch
    */
   constructor(
     native: Native,
     options: {
       handle: number;
-      wakeFd: number;
       ringAddress: number;
       ringBytes: number;
       polling?: PollingOptions;
@@ -119,16 +129,6 @@ export class Pump {
     const pointer = Deno.UnsafePointer.create(BigInt(options.ringAddress))!;
     this.#words = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(pointer, options.ringBytes));
     this.#mask = (this.#words.length - RING_HEADER_WORDS) / RING_ENTRY_WORDS - 1;
-    const wake = () => {
-      if (!this.#scheduled) this.#turn();
-      return true;
-    };
-    // `onread` passes the stream's buffers by: a wake-up costs 10 µs less
-    this.#socket = new Socket({ fd: options.wakeFd, onread: { buffer: new Uint8Array(WAKE_BYTES), callback: wake } });
-    this.#socket.unref();
-    this.#socket.on("error", () => {});
-    this.#socket.resume();
-    this.#arm();
     pumps++;
   }
 
@@ -144,14 +144,16 @@ export class Pump {
     this.#expectsAnswer = true;
   }
 
-  /** Counts something alive that the event loop is to wait for. */
+  /** Counts something alive that the event loop is to wait for. Entries come as long as there is such. */
   ref(): void {
-    if (this.#users++ === 0) this.#socket.ref();
+    if (this.#users++ > 0) return;
+    this.#socket?.ref();
+    this.#schedule();
   }
 
   /** Undoes one {@linkcode ref}. */
   unref(): void {
-    if (--this.#users === 0) this.#socket.unref();
+    if (--this.#users === 0) this.#socket?.unref();
   }
 
   /** Stops the pump. The ring must not be touched any more. */
@@ -159,7 +161,7 @@ export class Pump {
     if (this.#closed) return;
     this.#closed = true;
     pumps--;
-    this.#socket.destroy();
+    this.#socket?.destroy();
   }
 
   /** Takes every entry that is ready, asleep for at most `waitUs` microseconds until there is one. Returns how many there were. */
@@ -192,8 +194,8 @@ export class Pump {
     }
     let ready = this.#native.weft_progress(this.#handle, this.#spinNs);
     if (ready <= 0 && performance.now() < this.#hotUntil) return this.#schedule();
-    if (ready <= 0 && this.#expectsAnswer) ready = this.#awaitAnswer();
-    if (ready <= 0) return this.#arm();
+    if (ready <= 0) ready = this.#socket === undefined ? this.#sleepWithoutPipe() : this.#awaitAnswer();
+    if (ready <= 0) return this.#rest();
     this.#dispatch(ready);
     if (this.#closed) return;
     this.#hotUntil = performance.now() + this.#hotMs;
@@ -202,6 +204,7 @@ export class Pump {
 
   /** Sleeps in the core; the more seldom, the longer answers have not come at once. Returns how many entries are ready. */
   #awaitAnswer(): number {
+    if (!this.#expectsAnswer) return 0;
     this.#expectsAnswer = false;
     const waitUs = this.#waitUs ?? (this.#hotMs === 0 && pumps === 1 ? WAIT_US : 0);
     if (waitUs === 0 || this.#passed++ < (1 << this.#fruitless) - 1) return 0;
@@ -211,8 +214,50 @@ export class Pump {
     return ready;
   }
 
+  /** Sleeps in the core where that may still be. Returns how many entries are ready. */
+  #sleepWithoutPipe(): number {
+    if (this.#users === 0 || this.#opening) return 0;
+    if (this.#pipelessMs <= 0 || this.#waitUs === 0 || pumps > 1) {
+      void this.#openPipe();
+      return 0;
+    }
+    const began = performance.now();
+    const ready = this.#native.weft_wait(this.#handle, WAIT_US);
+    this.#pipelessMs -= performance.now() - began;
+    return ready;
+  }
+
+  /** Nothing is ready: goes to sleep in the event loop, or takes another turn while there is no pipe to wake it. */
+  #rest(): void {
+    if (this.#socket !== undefined) return this.#arm();
+    if (this.#users > 0) this.#schedule();
+  }
+
   #arm(): void {
     if (this.#native.weft_arm(this.#handle) === 1) this.#schedule();
+  }
+
+  async #openPipe(): Promise<void> {
+    this.#opening = true;
+    const { Socket } = await import("node:net");
+    if (this.#closed) return;
+    const fd = this.#native.weft_channel(this.#handle);
+    if (fd < 0) {
+      // no descriptor is left: until there is one, without a pipe
+      this.#opening = false;
+      this.#pipelessMs = PIPELESS_MS;
+      return;
+    }
+    const wake = () => {
+      if (!this.#scheduled) this.#turn();
+      return true;
+    };
+    // `onread` passes the stream's buffers by: a wake-up costs 10 µs less
+    this.#socket = new Socket({ fd, onread: { buffer: new Uint8Array(WAKE_BYTES), callback: wake } });
+    if (this.#users === 0) this.#socket.unref();
+    this.#socket.on("error", () => {});
+    this.#socket.resume();
+    this.#schedule(); // and arm
   }
 
   #dispatch(ready: number): void {

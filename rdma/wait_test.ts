@@ -3,22 +3,31 @@ import { connectPair, fill, same, since, whole } from "./_testing/pair.ts";
 import { openLibrary } from "./_ffi/library.ts";
 import { Access, Device, type Stream } from "./mod.ts";
 
+/** Longer than anything here takes. */
+const WAIT_US = 60_000_000;
+
 Deno.test("wait: takes completions without the event loop, and goes on when the time is over", async () => {
   await using pair = await connectPair();
   const { client, server } = pair;
   const inbox = server.pd.allocate(1 << 20);
   const source = client.pd.allocate(1 << 20);
-  fill(source.bytes, 1);
-  let received = 0;
-  let sent = 0;
-  server.qp.postRecv(whole(inbox), () => received++);
-  server.device.progress(); // the engine has it before anything can come
-  client.qp.postSend({ opcode: "send", local: whole(source) }, () => sent++);
-  client.device.progress();
-  // from here to the end of the loop no other task runs
-  while (received === 0) server.device.wait(60_000_000);
-  assert(same(inbox.bytes, source.bytes));
-  while (sent === 0) client.device.wait(60_000_000);
+  const started = performance.now();
+  for (let round = 1; round <= 20; round++) {
+    // the background threads are on watch again, and may have begun with what comes when this thread waits for it
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    fill(source.bytes, round);
+    let received = 0;
+    let sent = 0;
+    server.qp.postRecv(whole(inbox), () => received++);
+    server.device.progress(); // the engine has it before anything can come
+    client.qp.postSend({ opcode: "send", local: whole(source) }, () => sent++);
+    client.device.progress();
+    // from here on no other task runs until both are complete
+    while (received === 0) server.device.wait(WAIT_US);
+    assert(same(inbox.bytes, source.bytes));
+    while (sent === 0) client.device.wait(WAIT_US);
+  }
+  assert(performance.now() - started < WAIT_US / 1000, "a completion was slept through");
   assertEquals([server.device.wait(1000), client.device.wait(1000)], [0, 0]);
 });
 
@@ -58,12 +67,12 @@ class EchoServer implements AsyncDisposable {
 
 const PINGS = 200;
 
-/** Sends a byte and waits for its echo, `PINGS` times. */
-async function ping(device: Device, port: number): Promise<void> {
+/** Sends a byte and waits for its echo, again and again. */
+async function ping(device: Device, port: number, count = PINGS): Promise<void> {
   const stream: Stream = await device.connectStream({ hostname: "127.0.0.1", port });
   const byte = Uint8Array.of(7);
   const echo = new Uint8Array(1);
-  for (let i = 0; i < PINGS; i++) {
+  for (let i = 0; i < count; i++) {
     const answered = new Promise<void>((resolve) => stream.receive([echo], () => resolve()));
     stream.send([byte]);
     await answered;
@@ -84,35 +93,92 @@ Deno.test("wait: a device that sleeps in the core for answers needs no wake-ups 
   assert(asleep > PINGS / 2 && waiting < PINGS / 10, `${asleep} and ${waiting} wake-ups for ${PINGS} answers`);
 });
 
+/** Notes how often functions of the engine are called until it is disposed of, and with what last; `weft_channel` can be made to fail. */
+function spy() {
+  const native = openLibrary();
+  const { weft_wait, weft_channel } = native;
+  const calls = { waits: [] as number[], channels: 0, channelFails: false };
+  Object.assign(native, {
+    weft_wait(handle: number, micros: number) {
+      calls.waits.push(micros);
+      return weft_wait(handle, micros);
+    },
+    weft_channel(handle: number) {
+      calls.channels++;
+      return calls.channelFails ? -1 : weft_channel(handle);
+    },
+  });
+  return Object.assign(calls, { [Symbol.dispose]: () => void Object.assign(native, { weft_wait, weft_channel }) });
+}
+
+/** A connection on which nothing comes, until a device sleeps on its pipe. */
+async function idleUntilPiped(device: Device, port: number, calls: ReturnType<typeof spy>): Promise<void> {
+  const stream = await device.connectStream({ hostname: "127.0.0.1", port });
+  const { channels } = calls;
+  while (calls.channels === channels) await new Promise((resolve) => setTimeout(resolve, 10));
+  await stream.close();
+}
+
 Deno.test("wait: unless told, a device sleeps in the core for answers where it does not poll and is the only one of its thread", async () => {
   await using server = await EchoServer.start();
-  const native = openLibrary();
-  const { weft_wait } = native;
-  const waits: number[] = [];
-  const watch = (handle: number, micros: number) => {
-    waits.push(micros);
-    return weft_wait(handle, micros);
-  };
-  Object.assign(native, { weft_wait: watch });
-  try {
-    await using alone = Device.open({ polling: { spinNs: 0, hotUs: 0 } });
+  using calls = spy();
+  await using alone = Device.open({ polling: { spinNs: 0, hotUs: 0 } });
+  await idleUntilPiped(alone, server.port, calls);
+  calls.waits = [];
+  await ping(alone, server.port);
+  assert(calls.waits.length > 0);
+  assertEquals(calls.waits.filter((micros) => micros !== 100), []);
+  calls.waits = [];
+  {
+    await using _other = Device.open();
     await ping(alone, server.port);
-    assert(waits.length > 0);
-    assertEquals(waits.filter((micros) => micros !== 100), []);
-    waits.length = 0;
-    {
-      await using _other = Device.open();
-      await ping(alone, server.port);
-      assertEquals(waits, []);
-    }
-    await ping(alone, server.port);
-    assert(waits.length > 0);
-    await alone.close();
-    waits.length = 0;
-    await using polling = Device.open();
-    await ping(polling, server.port);
-    assertEquals(waits, []);
-  } finally {
-    Object.assign(native, { weft_wait });
+    assertEquals(calls.waits, []);
   }
+  await ping(alone, server.port);
+  assert(calls.waits.length > 0);
+  await alone.close();
+  await using polling = Device.open();
+  await idleUntilPiped(polling, server.port, calls);
+  calls.waits = [];
+  await ping(polling, server.port);
+  assertEquals(calls.waits, []);
+});
+
+Deno.test("wait: a device that is young sleeps in the core, and on a pipe when it has waited for a while", async () => {
+  await using server = await EchoServer.start();
+  using calls = spy();
+  await using device = Device.open();
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  assertEquals(calls.waits, []); // there is nothing to wait for
+  await ping(device, server.port, 10);
+  assertEquals([calls.channels, device.counters().wakeups], [0, 0]);
+  await idleUntilPiped(device, server.port, calls);
+  assert(calls.waits.length > 0);
+  assertEquals(calls.waits.filter((micros) => micros !== 100), []);
+  calls.waits = [];
+  await ping(device, server.port);
+  assertEquals([calls.channels, calls.waits], [1, []]);
+});
+
+Deno.test("wait: a device that must not sleep in the core has a pipe at once", async () => {
+  await using server = await EchoServer.start();
+  using calls = spy();
+  await using told = Device.open({ polling: { waitUs: 0 } });
+  await idleUntilPiped(told, server.port, calls);
+  await using _second = Device.open();
+  await idleUntilPiped(_second, server.port, calls);
+  assertEquals(calls.waits, []);
+});
+
+Deno.test("wait: a device without a pipe goes on sleeping in the core", async () => {
+  await using server = await EchoServer.start();
+  using calls = spy();
+  calls.channelFails = true;
+  await using device = Device.open();
+  await idleUntilPiped(device, server.port, calls);
+  await ping(device, server.port);
+  assertEquals(device.counters().wakeups, 0);
+  calls.channelFails = false;
+  await idleUntilPiped(device, server.port, calls);
+  await ping(device, server.port);
 });

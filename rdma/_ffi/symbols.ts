@@ -7,17 +7,18 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 11;
+export const ABI_VERSION = 12;
 
 /** Symbols of the engine. */
 export const symbols = {
   weft_abi_version: { parameters: [], result: "u32" },
   weft_last_errno: { parameters: [], result: "i32" },
   weft_address: { parameters: ["buffer" /* memory */], result: "f64" },
-  weft_device_open: { parameters: ["buffer" /* out f64[4] */], result: "i32" },
+  weft_device_open: { parameters: ["buffer" /* out f64[3] */], result: "i32" },
   weft_device_close: { parameters: ["f64" /* device */], result: "i32" },
   weft_progress: { parameters: ["f64", /* device */ "u32" /* spin, ns */], result: "i32" },
   weft_wait: { parameters: ["f64", /* device */ "u32" /* wait, µs */], result: "i32" },
+  weft_channel: { parameters: ["f64" /* device */], result: "i32" },
   weft_arm: { parameters: ["f64" /* device */], result: "i32" },
   weft_counters: { parameters: ["f64", /* device */ "buffer", /* out f64[] */ "u32" /* count */], result: "i32" },
   weft_connection_counters: {

@@ -5,6 +5,7 @@
 //! only, except registered and posted memory, which stays in use until deregistered or completed.
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::status::Status;
 use crate::work::decode::decode;
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 11;
+pub const ABI_VERSION: u32 = 12;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -119,14 +120,14 @@ pub extern "C" fn weft_address(buffer: *const u8) -> f64 {
     buffer as usize as f64
 }
 
-/// Opens a device. `out`: handle, wake descriptor (the caller's), ring address, ring bytes.
+/// Opens a device. `out`: handle, ring address, ring bytes.
 ///
 /// # Safety
-/// `out` has room for 4 values.
+/// `out` has room for 3 values.
 #[no_mangle]
 pub unsafe extern "C" fn weft_device_open(out: *mut f64) -> i32 {
     boundary!({
-        let (device, fd) = Device::open().map_err(|error| {
+        let device = Device::open().map_err(|error| {
             set_errno(error.raw_os_error().unwrap_or(0));
             Status::System
         })?;
@@ -139,7 +140,7 @@ pub unsafe extern "C" fn weft_device_open(out: *mut f64) -> i32 {
             })
             .ok_or(Status::Exhausted)?;
         // SAFETY: the caller vouches for `out`.
-        unsafe { output(out, [handle as f64, f64::from(fd), address as usize as f64, bytes as f64]) }?;
+        unsafe { output(out, [handle as f64, address as usize as f64, bytes as f64]) }?;
         Ok(0)
     })
 }
@@ -166,6 +167,18 @@ pub extern "C" fn weft_wait(handle: f64, wait_us: u32) -> i32 {
     boundary!({
         let ready = device(handle)?.wait(Duration::from_micros(u64::from(wait_us)));
         Ok(ready.min(i32::MAX as u32) as i32)
+    })
+}
+
+/// A new descriptor, the caller's, of the pipe on which an armed device wakes its thread: one byte each time.
+#[no_mangle]
+pub extern "C" fn weft_channel(handle: f64) -> i32 {
+    boundary!({
+        let fd = device(handle)?.channel().map_err(|error| {
+            set_errno(error.raw_os_error().unwrap_or(0));
+            Status::System
+        })?;
+        Ok(fd.into_raw_fd())
     })
 }
 

@@ -4,7 +4,7 @@
 //! When JavaScript sleeps (it has armed the channel) or is busy elsewhere (the lease has run out), the background thread, asleep in epoll, serves. `handover` has the rules.
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,6 +43,7 @@ const EVENTS_MAX: usize = 64;
 /// epoll data with this bit set is a listener's handle.
 const LISTENER_BIT: u64 = 1 << 63;
 const WAKE_DATA: u64 = u64::MAX;
+const NUDGE_DATA: u64 = u64::MAX - 1;
 const RING_ENTRIES: u32 = 4096;
 
 /// An engine instance.
@@ -58,11 +59,14 @@ pub struct Device {
     /// Connections that are still in memory, in whatever state.
     pub alive: AtomicU64,
     epoll: OwnedFd,
+    /// Interrupts the background thread's wait for events,
     wake: OwnedFd,
+    /// and the caller's.
+    nudge: OwnedFd,
     /// Wakes a JavaScript thread that sleeps on the other end; a pipe, for a pair of sockets takes a µs more.
     channel: OwnedFd,
-    /// The caller may close its end at any time: whoever writes without a reader gets a SIGPIPE, which ends a process that does not ignore it.
-    _reader: OwnedFd,
+    /// Its other end, for as long as the device lives: whoever writes without a reader gets a SIGPIPE, which ends a process that does not ignore it.
+    reader: OwnedFd,
     origin: Instant,
     watch: Watch,
     stop: AtomicBool,
@@ -99,18 +103,37 @@ fn owned(result: libc::c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Makes an event of it. A full counter is one as well.
+fn raise(event: &OwnedFd) {
+    let one = 1u64;
+    // SAFETY: eight bytes are read from a local.
+    unsafe {
+        libc::write(event.as_raw_fd(), std::ptr::from_ref(&one).cast(), 8);
+    }
+}
+
+/// Undoes `raise`.
+fn lower(event: &OwnedFd) {
+    let mut waste = 0u64;
+    // SAFETY: eight bytes are written to a local.
+    unsafe {
+        libc::read(event.as_raw_fd(), std::ptr::from_mut(&mut waste).cast(), 8);
+    }
+}
+
 impl Device {
-    /// Opens a device and starts its thread. Also returns the descriptor on which JavaScript is woken, which becomes the caller's.
-    pub fn open() -> io::Result<(Arc<Self>, RawFd)> {
+    /// Opens a device and starts its thread.
+    pub fn open() -> io::Result<Arc<Self>> {
         // SAFETY: no memory is passed.
         let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: no memory is passed.
-        let wake = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let event = || owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) });
+        let (wake, nudge) = (event()?, event()?);
         let mut pair = [0; 2];
         // SAFETY: the array has room for the two descriptors.
         check(unsafe { libc::pipe2(pair.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
         // SAFETY: fresh descriptors that nobody else owns.
-        let [theirs, channel] = pair.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        let [reader, channel] = pair.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         let device = Arc::new(Self {
             memory: MemoryTable::default(),
             counters: Counters::default(),
@@ -119,8 +142,9 @@ impl Device {
             alive: AtomicU64::new(0),
             epoll,
             wake,
+            nudge,
             channel,
-            _reader: theirs.try_clone()?,
+            reader,
             origin: Instant::now(),
             watch: Watch::default(),
             stop: AtomicBool::new(false),
@@ -133,10 +157,16 @@ impl Device {
             ended: Mutex::default(),
         });
         device.control(&device.wake, WAKE_DATA, libc::EPOLLIN as u32)?;
+        device.control(&device.nudge, NUDGE_DATA, libc::EPOLLIN as u32)?;
         let own = Arc::clone(&device);
         let thread = std::thread::Builder::new().name("weft-progress".into()).spawn(move || own.background())?;
         *lock(&device.thread) = Some(thread);
-        Ok((device, theirs.into_raw_fd()))
+        Ok(device)
+    }
+
+    /// Another descriptor of the end of the channel on which JavaScript is woken, once it has armed.
+    pub fn channel(&self) -> io::Result<OwnedFd> {
+        self.reader.try_clone()
     }
 
     fn control(&self, fd: &OwnedFd, data: u64, events: u32) -> io::Result<()> {
@@ -195,11 +225,7 @@ impl Device {
     }
 
     fn interrupt(&self) {
-        let one = 1u64;
-        // SAFETY: eight bytes are read from a local. A full counter wakes as well.
-        unsafe {
-            libc::write(self.wake.as_raw_fd(), std::ptr::from_ref(&one).cast(), 8);
-        }
+        raise(&self.wake);
     }
 
     /// Has a connection run again after others.
@@ -231,7 +257,13 @@ impl Device {
                 self.watch.wake_up();
                 n
             }
-            Turn::Caller(timeout) if pending == 0 => self.epoll_wait(&mut events, Some(timeout)),
+            Turn::Caller(timeout)
+                if pending == 0 && !timeout.is_zero() && self.watch.begin_wait(|| self.ring.ready() == 0) =>
+            {
+                let n = self.epoll_wait(&mut events, Some(timeout));
+                self.watch.end_wait();
+                n
+            }
             _ => self.epoll_wait(&mut events, Some(Duration::ZERO)),
         };
         for event in events.iter().take(n) {
@@ -240,10 +272,10 @@ impl Device {
                 if matches!(who, Turn::Caller(_)) {
                     continue; // meant for the background thread
                 }
-                let mut waste = 0u64;
-                // SAFETY: eight bytes are written to a local.
-                unsafe {
-                    libc::read(self.wake.as_raw_fd(), std::ptr::from_mut(&mut waste).cast(), 8);
+                lower(&self.wake);
+            } else if data == NUDGE_DATA {
+                if matches!(who, Turn::Caller(_)) || !self.watch.is_waiting() {
+                    lower(&self.nudge); // else the caller is about to see it
                 }
             } else if data & LISTENER_BIT != 0 {
                 if let Some(listener) = LISTENERS.get(data & !LISTENER_BIT) {
@@ -335,18 +367,18 @@ impl Device {
     }
 
     /// JavaScript's turn: makes progress, asleep in the kernel for up to `timeout` until something completes, and returns how many entries are ready.
-    ///
-    /// What other threads complete meanwhile is seen when the time is over at the latest.
     pub fn wait(&self, timeout: Duration) -> u32 {
         let end = self.now() + timeout.as_nanos() as u64;
-        self.watch.renew(end + LEASE_NS);
         loop {
+            let now = self.now();
+            let left = Duration::from_nanos(end.saturating_sub(now)).min(DEADLINE_TICK);
+            // deadlines are the background thread's, which stands aside until then
+            self.watch.renew(now + left.as_nanos() as u64 + LEASE_NS);
             let ready = self.ring.ready();
-            let left = end.saturating_sub(self.now());
-            if ready > 0 || left == 0 {
+            if ready > 0 || left.is_zero() {
                 return ready;
             }
-            self.turn(Turn::Caller(Duration::from_nanos(left)));
+            self.turn(Turn::Caller(left));
         }
     }
 
@@ -360,7 +392,7 @@ impl Device {
         !sleeps
     }
 
-    /// Wakes JavaScript if it sleeps and there is something for it.
+    /// Wakes JavaScript if it sleeps and there is something for it, be it in the event loop or in `wait`.
     pub fn signal(&self) {
         if self.watch.is_to_wake(|| self.ring.is_wanted() || self.patience() == Some(Duration::ZERO)) {
             self.counters.wakeups.add(1);
@@ -369,6 +401,8 @@ impl Device {
             unsafe {
                 libc::write(self.channel.as_raw_fd(), byte.as_ptr().cast(), 1);
             }
+        } else if self.watch.is_waiting() && self.ring.ready() > 0 {
+            raise(&self.nudge);
         }
     }
 

@@ -70,7 +70,6 @@ mod tests {
     /// A device that is driven as JavaScript does it.
     struct Node {
         device: f64,
-        fd: i32,
         ring: *const AtomicU32,
         capacity: u32,
         /// Entries that nobody has asked for yet.
@@ -81,16 +80,15 @@ mod tests {
 
     impl Node {
         fn open() -> Self {
-            let mut out = [0.0; 4];
+            let mut out = [0.0; 3];
             // SAFETY: room for what is written.
             assert_eq!(unsafe { weft_device_open(out.as_mut_ptr()) }, 0);
-            let [device, fd, ring, bytes] = out;
+            let [device, ring, bytes] = out;
             let all = REMOTE_READ | REMOTE_WRITE | REMOTE_ATOMIC;
             // SAFETY: as above.
             assert_eq!(unsafe { weft_memory_allocate(device, 1, f64::from(BYTES), all, out.as_mut_ptr()) }, 0);
             Self {
                 device,
-                fd: fd as i32,
                 ring: ring as usize as *const AtomicU32,
                 capacity: (bytes as usize / 4 - HEADER_WORDS) as u32 / ENTRY_WORDS as u32,
                 entries: Vec::new(),
@@ -179,8 +177,6 @@ mod tests {
         fn close(self) {
             assert_eq!(weft_memory_invalidate(self.device, self.memory.0), 0);
             assert_eq!(weft_device_close(self.device), 0);
-            // SAFETY: the descriptor is this test's.
-            unsafe { libc::close(self.fd) };
         }
     }
 
@@ -302,8 +298,6 @@ mod tests {
             assert_eq!(closing.join().unwrap(), 0);
         });
         assert_eq!(device.alive.load(Ordering::SeqCst), 0);
-        // SAFETY: the descriptor is this test's.
-        unsafe { libc::close(node.fd) };
     }
 
     #[test]

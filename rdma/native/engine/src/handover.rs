@@ -60,6 +60,8 @@ pub struct Watch {
     asleep: AtomicBool,
     /// The caller's thread sleeps, or is about to, and is to be woken.
     armed: AtomicBool,
+    /// The caller's thread waits for events, or is about to.
+    waits: AtomicBool,
 }
 
 impl Watch {
@@ -96,6 +98,26 @@ impl Watch {
     /// Whether the caller is to be woken, which is asked after something has become ready: it sleeps, and `is_wanted`. True once.
     pub fn is_to_wake(&self, is_wanted: impl FnOnce() -> bool) -> bool {
         self.armed.load(Ordering::SeqCst) && is_wanted() && self.armed.swap(false, Ordering::SeqCst)
+    }
+
+    /// The caller's, when it is about to wait for events: whether it may. Whoever makes something ready after `is_idle` was asked finds it waiting.
+    pub fn begin_wait(&self, is_idle: impl FnOnce() -> bool) -> bool {
+        self.waits.store(true, Ordering::SeqCst);
+        let may = is_idle();
+        if !may {
+            self.end_wait();
+        }
+        may
+    }
+
+    /// The caller's, when it no longer waits for events.
+    pub fn end_wait(&self) {
+        self.waits.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the caller has to be interrupted for something that has just become ready.
+    pub fn is_waiting(&self) -> bool {
+        self.waits.load(Ordering::SeqCst)
     }
 
     /// The background thread's: waits while there is a lease, and returns whether there was one.

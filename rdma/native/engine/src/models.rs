@@ -145,6 +145,34 @@ mod rings {
         });
     }
 
+    /// A completion is either seen by the caller before it waits for events, or is an event itself.
+    #[test]
+    fn a_completion_interrupts_the_caller_that_waits() {
+        model(|| {
+            let shared = Arc::new((Ring::new(1), Watch::default(), Bell::default()));
+            shared.1.renew(1);
+            let background = thread::spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    let (ring, watch, epoll) = &*shared;
+                    ring.push(entry(1));
+                    if watch.is_waiting() {
+                        epoll.ring();
+                    }
+                }
+            });
+            let (ring, watch, epoll) = &*shared;
+            if watch.begin_wait(|| ring.ready() == 0) {
+                epoll.wait();
+                watch.end_wait();
+            }
+            let mut seen = Vec::new();
+            consume(ring, &mut seen);
+            assert_eq!(seen, [1]);
+            background.join().unwrap();
+        });
+    }
+
     /// Completions that wait for one another wake the caller when there are enough of them, or else when their time is over, whichever of them it has seen before.
     fn moderated(count: u32) {
         const PERIOD_US: u32 = 1;

@@ -218,13 +218,11 @@ impl Objects {
     }
 
     fn open_device(&mut self) {
-        let mut room = [0f64; 4];
-        // SAFETY: there is room for 4 values. A device whose handle is not told could never be closed.
+        let mut room = [0f64; 3];
+        // SAFETY: there is room for 3 values. A device whose handle is not told could never be closed.
         if check(unsafe { weft_device_open(room.as_mut_ptr()) }) {
-            // SAFETY: the descriptor is the caller's.
-            drop(unsafe { OwnedFd::from_raw_fd(room[1] as i32) });
             self.devices.push(room[0]);
-            self.rings.push((room[0], room[2] as usize, room[3] as usize));
+            self.rings.push((room[0], room[1] as usize, room[2] as usize));
         }
     }
 
@@ -288,6 +286,12 @@ impl Objects {
                     let device = self.device(script);
                     if tag & 7 == 0 {
                         check(weft_moderate(device, tag >> 3 & 3, tag >> 8 & 7, tag >> 16));
+                    }
+                    if tag >> 24 & 7 == 0 {
+                        let fd = weft_channel(device);
+                        if check(fd) {
+                            drop(OwnedFd::from_raw_fd(fd)); // the caller's
+                        }
                     }
                     check(weft_arm(device));
                 }
