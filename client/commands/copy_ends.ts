@@ -14,6 +14,8 @@ export interface CopyEnd extends AsyncDisposable {
   writeAt(p: Uint8Array, offset: number): Promise<void>;
   /** Writes all of `p` in a way that it needs no `commit`. */
   writeLast(p: Uint8Array, offset: number): Promise<void>;
+  /** After how much of a file to `commit`, so that an interrupted copy has little to do again. */
+  readonly commitBytes: number;
   /** Returns ranges that have to be written again. */
   commit(): Promise<{ offset: number; length: number }[]>;
   truncate(size: number): Promise<void>;
@@ -27,6 +29,8 @@ export interface CopyEnd extends AsyncDisposable {
  */
 export class LocalEnd implements CopyEnd {
   readonly isOrdered = true;
+  /** At the end: `commit` does nothing, but what is under way ends before it. */
+  readonly commitBytes = Infinity;
   readonly #file: Deno.FsFile;
   #position = 0;
 
@@ -85,6 +89,7 @@ export class LocalEnd implements CopyEnd {
 /** A file of a server. */
 export class NfsEnd implements CopyEnd {
   readonly isOrdered = false;
+  readonly commitBytes = 64 * 1024 * 1024;
   readonly #file: NfsFile;
 
   constructor(file: NfsFile) {

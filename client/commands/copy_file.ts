@@ -14,8 +14,6 @@ import type { CopyEnd } from "./copy_ends.ts";
 
 /** Holes are looked for in units of this; what is smaller is written as zeros. */
 export const HOLE_BYTES = 64 * 1024;
-/** To a server, a COMMIT after this much, so that an interrupted copy has little to do again. */
-const COMMIT_BYTES = 64 * 1024 * 1024;
 /** Blocks of one file under way at once: one comes while the other is written, and both stay in the cache; more where they take long on their way. */
 const BLOCKS_IN_FLIGHT = 2;
 /** The most that they are then, all together. */
@@ -105,8 +103,9 @@ class ContentsCopy {
     const lastBlock = Math.max(start, Math.floor((size - 1) / blockBytes) * blockBytes);
     try {
       let committed: Promise<void> = Promise.resolve();
-      for (let from = start; from < lastBlock; from += COMMIT_BYTES) {
-        await this.#copyRange(from, Math.min(lastBlock, from + COMMIT_BYTES));
+      const { commitBytes } = this.#sink;
+      for (let from = start; from < lastBlock; from += commitBytes) {
+        await this.#copyRange(from, Math.min(lastBlock, from + commitBytes));
         await committed;
         committed = this.#commit();
         committed.catch(() => {}); // met where it is awaited
