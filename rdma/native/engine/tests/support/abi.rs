@@ -278,7 +278,9 @@ impl Objects {
                 }
                 2..=4 => {
                     let device = self.device(script);
-                    let ready = weft_progress(device, u32::from(script.byte()) << 8);
+                    let time = u32::from(script.byte());
+                    let ready =
+                        if tag & 3 == 0 { weft_wait(device, time << 2) } else { weft_progress(device, time << 8) };
                     check(ready);
                     self.take_entries(device, ready);
                 }
@@ -298,6 +300,7 @@ impl Objects {
                 6 => {
                     let mut values = [0f64; 64];
                     check(weft_counters(self.device(script), values.as_mut_ptr(), script.below(65) as u32));
+                    check(weft_connection_counters(self.connection(script), values.as_mut_ptr(), tag & 63));
                 }
                 7 if self.regions.len() < KIND_MAX => {
                     let bytes = script.length();
@@ -329,7 +332,9 @@ impl Objects {
                 }
                 10 => {
                     let stag = self.stag(script);
-                    check(weft_memory_invalidate(self.device(script), stag));
+                    let device = self.device(script);
+                    check(weft_memory_abandon(device, tag)); // one that is there would never be unmapped
+                    check(weft_memory_invalidate(device, stag));
                     self.regions.retain(|[known, ..]| *known as u32 != stag);
                 }
                 11 if self.listeners.len() < KIND_MAX => {
