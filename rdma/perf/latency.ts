@@ -92,26 +92,26 @@ export class Echo {
   answered = 0;
   readonly #lane: MeasurableLane;
   readonly #marks: Marks | undefined;
-  #owed = 0;
 
   constructor(run: Measurable) {
     const [lane] = run.lanes;
     const { verb } = run.spec.operation;
     this.#lane = lane;
     this.#marks = verb === "write" ? run.marks() : undefined;
-    if (verb === "send") lane.onMessage = () => this.#owed++;
+    if (verb === "send") lane.onMessage = () => this.#answer();
   }
 
-  /** Answers what has come. */
+  /** Answers a Write that has come; Sends have been as they came. */
   step(): Step {
-    if (this.#marks?.arrived()) this.#owed++;
-    if (this.#owed === 0) return "idle";
-    this.#owed--;
+    if (this.#marks?.arrived()) this.#answer();
+    return "idle";
+  }
+
+  #answer(): void {
     this.answered++;
     this.#marks?.mark();
     const { queuePair, work } = this.#lane;
     queuePair!.postSend(work);
     queuePair!.flush();
-    return "idle";
   }
 }

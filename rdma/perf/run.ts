@@ -247,7 +247,9 @@ export class Lane implements MeasurableLane {
       return run.fail(outOfStep());
     }
     if (this.queuePair!.isClosed) return;
-    const isToTell = this.received - this.#told >= run.spec.receiveDepth / 4;
+    // of a message back and forth, the answer tells as much
+    const isToTell = run.spec.operation.measure === "bandwidth" &&
+      this.received - this.#told >= run.spec.receiveDepth / 4;
     if (++this.#owed >= RECEIVES_OWED || isToTell) this.#postReceives();
     if (isToTell) this.#tellReceived();
     run.changed();
