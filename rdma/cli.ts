@@ -16,7 +16,8 @@ export const RDMA_COMMANDS: Readonly<Record<string, string>> = {
 /** Exit statuses. */
 const FAILURE = 1;
 const USAGE = 2;
-const INTERRUPTED = 130;
+/** As shells show it for a signal that ends a command. */
+const STATUS_OF_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const;
 /** As shells show it for SIGPIPE. */
 const BROKEN_PIPE = 141;
 
@@ -32,12 +33,16 @@ const loaders: Readonly<Record<string, () => Promise<Run>>> = {
 /** Runs one of the verbs' commands in this process; returns its exit status. */
 export async function runRdmaCommand(name: string, args: readonly string[]): Promise<number> {
   const abort = new AbortController();
-  const interrupt = () => {
-    if (abort.signal.aborted) Deno.exit(INTERRUPTED);
-    abort.abort(new DOMException("interrupted", "AbortError"));
-  };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM"];
-  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
+  let interrupted = 0;
+  const listeners = (["SIGINT", "SIGTERM"] as const).map((signal) => {
+    const interrupt = () => {
+      if (interrupted !== 0) Deno.exit(interrupted);
+      interrupted = STATUS_OF_SIGNAL[signal];
+      abort.abort(new DOMException("interrupted", "AbortError"));
+    };
+    Deno.addSignalListener(signal, interrupt);
+    return [signal, interrupt] as const;
+  });
   const io = new ProcessIo(abort.signal);
   try {
     const run = await loaders[name]();
@@ -45,7 +50,7 @@ export async function runRdmaCommand(name: string, args: readonly string[]): Pro
     return 0;
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return BROKEN_PIPE;
-    if (abort.signal.aborted) return INTERRUPTED;
+    if (interrupted !== 0) return interrupted;
     if (error instanceof UsageError) {
       io.say(`weft ${name}: ${error.message}\nTry 'weft ${name} --help' for more information.`);
       return USAGE;
@@ -55,7 +60,7 @@ export async function runRdmaCommand(name: string, args: readonly string[]): Pro
     return FAILURE;
   } finally {
     io.progress("");
-    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
+    for (const [signal, interrupt] of listeners) Deno.removeSignalListener(signal, interrupt);
   }
 }
 

@@ -34,7 +34,8 @@ export interface PollingOptions {
   /**
    * How long to sleep in the core for an answer, once for what was sent, after polling and before going to sleep in the event loop, microseconds.
    * Needs no processor time and wakes 10 µs a side sooner, but nothing else of this thread runs meanwhile; where answers take longer it is tried only
-   * now and then. 0: not at all. The default is 100 where it does not poll (`hotUs` is 0) and this is the only device of its thread, else 0.
+   * now and then. 0: not at all. The default is 100 where it does not poll (`hotUs` is 0) and this is the only device of its thread, else 0. But unless it is 0 or
+   * there are other devices, the first 100 ms of waiting altogether are slept in the core by any device, 100 µs between two turns of the event loop.
    */
   waitUs?: number;
 }

@@ -364,9 +364,11 @@ Deno.test("perf: Ctrl-C ends the client, and the server is told", async () => {
   assertEquals((await server.outcome).code, 1);
 });
 
-Deno.test("perf: Ctrl-C ends a server that waits", async () => {
-  await using server = new Weft("perf", "write_lat", "-p", "0", "--listen", "127.0.0.1");
-  await server.port();
-  server.process.kill("SIGINT");
-  assertEquals((await server.outcome).code, 130);
-});
+for (const [signal, status] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+  Deno.test(`perf: ${signal} ends a server that waits`, async () => {
+    await using server = new Weft("perf", "write_lat", "-p", "0", "--listen", "127.0.0.1");
+    await server.port();
+    server.process.kill(signal);
+    assertEquals((await server.outcome).code, status);
+  });
+}
