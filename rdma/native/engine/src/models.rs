@@ -118,59 +118,41 @@ mod rings {
         });
     }
 
-    /// A completion is either seen by the caller before it sleeps, or wakes it.
-    #[test]
-    fn a_completion_finds_the_caller_awake_or_wakes_it() {
-        model(|| {
-            let shared = Arc::new((Ring::new(1), Watch::default(), Bell::default()));
-            shared.1.renew(1);
-            let background = thread::spawn({
-                let shared = Arc::clone(&shared);
-                move || {
-                    let (ring, watch, channel) = &*shared;
-                    ring.push(entry(1));
-                    if watch.is_to_wake(|| ring.is_wanted()) {
-                        channel.ring();
-                    }
+    /// A completion is either seen by the caller before it `sleeps`, or `wakes` it.
+    fn completed(sleeps: fn(&Watch, &Ring) -> bool, wakes: fn(&Watch, &Ring) -> bool) {
+        let shared = Arc::new((Ring::new(1), Watch::default(), Bell::default()));
+        shared.1.renew(1);
+        let background = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let (ring, watch, bell) = &*shared;
+                ring.push(entry(1));
+                if wakes(watch, ring) {
+                    bell.ring();
                 }
-            });
-            let (ring, watch, channel) = &*shared;
-            if watch.arm(|| ring.ready() > 0) {
-                channel.wait();
             }
-            let mut seen = Vec::new();
-            consume(ring, &mut seen);
-            assert_eq!(seen, [1]);
-            background.join().unwrap();
         });
+        let (ring, watch, bell) = &*shared;
+        if sleeps(watch, ring) {
+            bell.wait();
+            watch.end_wait();
+        }
+        let mut seen = Vec::new();
+        consume(ring, &mut seen);
+        assert_eq!(seen, [1]);
+        background.join().unwrap();
     }
 
-    /// A completion is either seen by the caller before it waits for events, or is an event itself.
+    #[test]
+    fn a_completion_finds_the_caller_awake_or_wakes_it() {
+        let wakes = |watch: &Watch, ring: &Ring| watch.is_to_wake(|| ring.is_wanted());
+        model(move || completed(|watch, ring| watch.arm(|| ring.ready() > 0), wakes));
+    }
+
     #[test]
     fn a_completion_interrupts_the_caller_that_waits() {
-        model(|| {
-            let shared = Arc::new((Ring::new(1), Watch::default(), Bell::default()));
-            shared.1.renew(1);
-            let background = thread::spawn({
-                let shared = Arc::clone(&shared);
-                move || {
-                    let (ring, watch, epoll) = &*shared;
-                    ring.push(entry(1));
-                    if watch.is_waiting() {
-                        epoll.ring();
-                    }
-                }
-            });
-            let (ring, watch, epoll) = &*shared;
-            if watch.begin_wait(|| ring.ready() == 0) {
-                epoll.wait();
-                watch.end_wait();
-            }
-            let mut seen = Vec::new();
-            consume(ring, &mut seen);
-            assert_eq!(seen, [1]);
-            background.join().unwrap();
-        });
+        let wakes = |watch: &Watch, _: &Ring| watch.is_waiting();
+        model(move || completed(|watch, ring| watch.begin_wait(|| ring.ready() == 0), wakes));
     }
 
     /// Completions that wait for one another wake the caller when there are enough of them, or else when their time is over, whichever of them it has seen before.
