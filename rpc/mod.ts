@@ -48,14 +48,8 @@ export type {
   XdrMessage,
 } from "./transport.ts";
 export type { BulkPool, ByteStream, Completion } from "./transports/byte_stream.ts";
-export {
-  acceptRdma,
-  acceptTcp,
-  type ConnectOptions,
-  connectRdma,
-  connectTcp,
-  type ServeOptions,
-} from "./transports/connect.ts";
+export { acceptRdma, acceptTcp, type ServeOptions } from "./transports/accept.ts";
+export { type ConnectOptions, connectRdma, connectTcp } from "./transports/connect.ts";
 export { type MemoryBulk, memoryPair, type MemoryPairOptions } from "./transports/memory.ts";
 export { type RdmaClientOptions, RdmaClientTransport } from "./transports/rdma_client.ts";
 export { type RdmaServerOptions, RdmaServerTransport } from "./transports/rdma_server.ts";

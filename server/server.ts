@@ -4,7 +4,7 @@
  * @module
  */
 import { BufferPool, type ConnectionRequest, Device, type Listener } from "../rdma/mod.ts";
-import { acceptRdma, acceptTcp } from "../rpc/transports/connect.ts";
+import { acceptRdma, acceptTcp } from "../rpc/transports/accept.ts";
 import { TcpClientTransport } from "../rpc/transports/tcp_client.ts";
 import type { FileSystem } from "../storage/backend/file_system.ts";
 import { LocalDirectory } from "../storage/backend/local_directory.ts";

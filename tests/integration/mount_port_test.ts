@@ -10,7 +10,7 @@ import { BufferPool, Device } from "../../rdma/mod.ts";
 import { RpcError } from "../../rpc/errors.ts";
 import { defineProgram, procedure } from "../../rpc/program.ts";
 import { RpcServer, type Service, service } from "../../rpc/server.ts";
-import { acceptRdma, acceptTcp } from "../../rpc/transports/connect.ts";
+import { acceptRdma, acceptTcp } from "../../rpc/transports/accept.ts";
 import { memoryPair } from "../../rpc/transports/memory.ts";
 import { struct, uint32 } from "../../rpc/xdr/mod.ts";
 import { Export } from "../../server/exports.ts";
