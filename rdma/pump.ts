@@ -8,6 +8,7 @@ import { setImmediate } from "node:timers";
 import type { Socket } from "node:net";
 import { RING_ENTRY_WORDS, RING_HEAD_WORD, RING_HEADER_WORDS } from "./_ffi/layout.ts";
 import type { Native } from "./_ffi/library.ts";
+import { check } from "./errors.ts";
 
 /** One entry of the ring, reused for every call. */
 export interface RingEntry {
@@ -242,13 +243,7 @@ export class Pump {
     this.#opening = true;
     const { Socket } = await import("node:net");
     if (this.#closed) return;
-    const fd = this.#native.weft_channel(this.#handle);
-    if (fd < 0) {
-      // no descriptor is left: until there is one, without a pipe
-      this.#opening = false;
-      this.#pipelessMs = PIPELESS_MS;
-      return;
-    }
+    const fd = check(this.#native.weft_channel(this.#handle));
     const wake = () => {
       if (!this.#scheduled) this.#turn();
       return true;

@@ -170,16 +170,10 @@ pub extern "C" fn weft_wait(handle: f64, wait_us: u32) -> i32 {
     })
 }
 
-/// A new descriptor, the caller's, of the pipe on which an armed device wakes its thread: one byte each time.
+/// The descriptor, the caller's from now on, of the pipe on which an armed device wakes its thread: one byte each time. It can be had once.
 #[no_mangle]
 pub extern "C" fn weft_channel(handle: f64) -> i32 {
-    boundary!({
-        let fd = device(handle)?.channel().map_err(|error| {
-            set_errno(error.raw_os_error().unwrap_or(0));
-            Status::System
-        })?;
-        Ok(fd.into_raw_fd())
-    })
+    boundary!({ Ok(device(handle)?.channel().ok_or(Status::Exhausted)?.into_raw_fd()) })
 }
 
 /// Announces that this thread goes to sleep. 1: it must not, entries are ready.

@@ -66,7 +66,9 @@ pub struct Device {
     /// Wakes a JavaScript thread that sleeps on the other end; a pipe, for a pair of sockets takes a µs more.
     channel: OwnedFd,
     /// Its other end, for as long as the device lives: whoever writes without a reader gets a SIGPIPE, which ends a process that does not ignore it.
-    reader: OwnedFd,
+    _reader: OwnedFd,
+    /// The same for JavaScript, until it asks for it: descriptors are reserved when a device is opened, and none is needed later.
+    wakes: Mutex<Option<OwnedFd>>,
     origin: Instant,
     watch: Watch,
     stop: AtomicBool,
@@ -144,7 +146,8 @@ impl Device {
             wake,
             nudge,
             channel,
-            reader,
+            wakes: Mutex::new(Some(reader.try_clone()?)),
+            _reader: reader,
             origin: Instant::now(),
             watch: Watch::default(),
             stop: AtomicBool::new(false),
@@ -164,9 +167,9 @@ impl Device {
         Ok(device)
     }
 
-    /// Another descriptor of the end of the channel on which JavaScript is woken, once it has armed.
-    pub fn channel(&self) -> io::Result<OwnedFd> {
-        self.reader.try_clone()
+    /// The end of the channel on which JavaScript is woken, once it has armed; it can be had once.
+    pub fn channel(&self) -> Option<OwnedFd> {
+        lock(&self.wakes).take()
     }
 
     fn control(&self, fd: &OwnedFd, data: u64, events: u32) -> io::Result<()> {
