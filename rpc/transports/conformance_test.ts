@@ -15,7 +15,8 @@ import {
   service,
 } from "../mod.ts";
 import { BufferPool, Device } from "../../rdma/mod.ts";
-import { acceptRdma, acceptTcp, connectRdma, connectTcp } from "./connect.ts";
+import { acceptRdma, acceptTcp } from "./accept.ts";
+import { connectRdma, connectTcp } from "./connect.ts";
 import { encodeCmPrivateData, OUR_SETTINGS } from "../wire/rpc_rdma_cm.ts";
 import { RdmaClientTransport } from "./rdma_client.ts";
 import { RdmaServerTransport } from "./rdma_server.ts";

@@ -4,7 +4,8 @@ import { pattern } from "../_testing/bytes.ts";
 import { STORE, Store } from "../_testing/store.ts";
 import { type ClientTransport, RpcClient, RpcServer, type ServerTransport, service } from "../mod.ts";
 import { BufferPool, Device, type ProtectionDomain } from "../../rdma/mod.ts";
-import { acceptRdma, acceptTcp, connectRdma, connectTcp } from "./connect.ts";
+import { acceptRdma, acceptTcp } from "./accept.ts";
+import { connectRdma, connectTcp } from "./connect.ts";
 
 const { PUT, GET } = STORE.procedures;
 const MIB = 1 << 20;
