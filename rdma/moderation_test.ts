@@ -116,6 +116,7 @@ Deno.test("moderation: the send queue's completions wait, too", async () => {
   await client.device.connect({ hostname: "127.0.0.1", port: listener.port, pd: client.pd });
   const qp = await accepted.promise;
   await until(() => qp.state === "rts");
+  await sleep(50); // JavaScript polls for a while after its last work, and at first until it has a pipe
   // so large that the poster sleeps before it is done
   const source = server.pd.allocate(64 << 20);
   const target = client.pd.allocate(64 << 20, Access.RemoteWrite);
