@@ -234,7 +234,7 @@ impl Device {
     /// Has a connection run again after others.
     pub fn again(&self, conn: &Arc<Conn>, events: u32) {
         lock(&self.ready).push_back((Arc::clone(conn), events));
-        if self.watch.is_asleep() {
+        if self.watch.background.is_asleep() {
             self.interrupt(); // whoever adds it may not come back to it
         }
     }
@@ -254,20 +254,20 @@ impl Device {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         self.counters.epoll_calls.add(1);
         // What has just run may have completed something: that must be told before anybody may sleep.
-        let n = match who {
-            Turn::Background(timeout) if pending == 0 && self.watch.fall_asleep(|| lock(&self.ready).is_empty()) => {
-                let n = self.epoll_wait(&mut events, timeout);
-                self.watch.wake_up();
-                n
-            }
-            Turn::Caller(timeout)
-                if pending == 0 && !timeout.is_zero() && self.watch.begin_wait(|| self.ring.ready() == 0) =>
-            {
-                let n = self.epoll_wait(&mut events, Some(timeout));
-                self.watch.end_wait();
-                n
-            }
-            _ => self.epoll_wait(&mut events, Some(Duration::ZERO)),
+        let (sleeper, timeout) = match who {
+            Turn::Background(timeout) => (&self.watch.background, timeout),
+            Turn::Caller(timeout) => (&self.watch.caller, Some(timeout)),
+        };
+        let is_idle = || match who {
+            Turn::Background(_) => lock(&self.ready).is_empty(),
+            Turn::Caller(_) => self.ring.ready() == 0,
+        };
+        let n = if pending == 0 && timeout != Some(Duration::ZERO) && sleeper.fall_asleep(is_idle) {
+            let n = self.epoll_wait(&mut events, timeout);
+            sleeper.wake_up();
+            n
+        } else {
+            self.epoll_wait(&mut events, Some(Duration::ZERO))
         };
         for event in events.iter().take(n) {
             let (data, bits) = (event.u64, event.events);
@@ -277,7 +277,7 @@ impl Device {
                 }
                 lower(&self.wake);
             } else if data == NUDGE_DATA {
-                if matches!(who, Turn::Caller(_)) || !self.watch.is_waiting() {
+                if matches!(who, Turn::Caller(_)) || !self.watch.caller.is_asleep() {
                     lower(&self.nudge); // else the caller is about to see it
                 }
             } else if data & LISTENER_BIT != 0 {
@@ -404,7 +404,7 @@ impl Device {
             unsafe {
                 libc::write(self.channel.as_raw_fd(), byte.as_ptr().cast(), 1);
             }
-        } else if self.watch.is_waiting() && self.ring.ready() > 0 {
+        } else if self.watch.caller.is_asleep() && self.ring.ready() > 0 {
             raise(&self.nudge);
         }
     }

@@ -48,6 +48,34 @@ impl<T> Driven<T> {
     }
 }
 
+/// Whether a thread waits for events, or is about to, and has to be interrupted for what others have for it.
+#[derive(Default)]
+pub struct Sleeper {
+    asleep: AtomicBool,
+}
+
+impl Sleeper {
+    /// The thread's, when it is about to wait: whether it may. Whoever has something for it after `is_idle` was asked finds it asleep.
+    pub fn fall_asleep(&self, is_idle: impl FnOnce() -> bool) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let may = is_idle();
+        if !may {
+            self.wake_up();
+        }
+        may
+    }
+
+    /// The thread's, when it no longer waits.
+    pub fn wake_up(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it has to be interrupted for what has just been added.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
+    }
+}
+
 /// Who is on watch: the caller's thread while its lease lasts, which each of its calls renews, or the background thread. Times are nanoseconds of the device's clock.
 #[derive(Default)]
 pub struct Watch {
@@ -56,12 +84,12 @@ pub struct Watch {
     /// The background thread waits for the lease to end.
     parked: Mutex<bool>,
     unpark: Condvar,
-    /// The background thread waits for events, or is about to.
-    asleep: AtomicBool,
     /// The caller's thread sleeps, or is about to, and is to be woken.
     armed: AtomicBool,
-    /// The caller's thread waits for events, or is about to.
-    waits: AtomicBool,
+    /// The background thread's waits for events,
+    pub background: Sleeper,
+    /// and the caller's.
+    pub caller: Sleeper,
 }
 
 impl Watch {
@@ -100,26 +128,6 @@ impl Watch {
         self.armed.load(Ordering::SeqCst) && is_wanted() && self.armed.swap(false, Ordering::SeqCst)
     }
 
-    /// The caller's, when it is about to wait for events: whether it may. Whoever makes something ready after `is_idle` was asked finds it waiting.
-    pub fn begin_wait(&self, is_idle: impl FnOnce() -> bool) -> bool {
-        self.waits.store(true, Ordering::SeqCst);
-        let may = is_idle();
-        if !may {
-            self.end_wait();
-        }
-        may
-    }
-
-    /// The caller's, when it no longer waits for events.
-    pub fn end_wait(&self) {
-        self.waits.store(false, Ordering::SeqCst);
-    }
-
-    /// Whether the caller has to be interrupted for something that has just become ready.
-    pub fn is_waiting(&self) -> bool {
-        self.waits.load(Ordering::SeqCst)
-    }
-
     /// The background thread's: waits while there is a lease, and returns whether there was one.
     pub fn stand_aside(&self, now: u64) -> bool {
         let lease = self.lease.load(Ordering::SeqCst);
@@ -135,25 +143,5 @@ impl Watch {
             *parked = false;
         }
         true
-    }
-
-    /// The background thread's, when it is about to wait for events: whether it may. Whoever adds work after `is_idle` was asked finds it asleep.
-    pub fn fall_asleep(&self, is_idle: impl FnOnce() -> bool) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
-        let may = is_idle();
-        if !may {
-            self.wake_up();
-        }
-        may
-    }
-
-    /// The background thread's, when it no longer waits for events.
-    pub fn wake_up(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
-    }
-
-    /// Whether the background thread has to be interrupted for work that has just been added.
-    pub fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::SeqCst)
     }
 }

@@ -135,7 +135,7 @@ mod rings {
         let (ring, watch, bell) = &*shared;
         if sleeps(watch, ring) {
             bell.wait();
-            watch.end_wait();
+            watch.caller.wake_up();
         }
         let mut seen = Vec::new();
         consume(ring, &mut seen);
@@ -151,8 +151,8 @@ mod rings {
 
     #[test]
     fn a_completion_interrupts_the_caller_that_waits() {
-        let wakes = |watch: &Watch, _: &Ring| watch.is_waiting();
-        model(move || completed(|watch, ring| watch.begin_wait(|| ring.ready() == 0), wakes));
+        let wakes = |watch: &Watch, _: &Ring| watch.caller.is_asleep();
+        model(move || completed(|watch, ring| watch.caller.fall_asleep(|| ring.ready() == 0), wakes));
     }
 
     /// Completions that wait for one another wake the caller when there are enough of them, or else when their time is over, whichever of them it has seen before.
@@ -233,9 +233,9 @@ mod handovers {
                     let (watch, work, epoll) = &*shared;
                     // the lease has run out
                     while !watch.stand_aside(LEASE) && *lock(work) == 0 {
-                        if watch.fall_asleep(|| *lock(work) == 0) {
+                        if watch.background.fall_asleep(|| *lock(work) == 0) {
                             epoll.wait();
-                            watch.wake_up();
+                            watch.background.wake_up();
                         }
                     }
                     assert_eq!(*lock(work), 1);
@@ -244,7 +244,7 @@ mod handovers {
             let (watch, work, epoll) = &*shared;
             watch.renew(LEASE);
             *lock(work) += 1;
-            if watch.is_asleep() {
+            if watch.background.is_asleep() {
                 epoll.ring();
             }
             background.join().unwrap();
