@@ -149,8 +149,8 @@ export class Pump {
   /** Counts something alive that the event loop is to wait for. Entries come as long as there is such. */
   ref(): void {
     if (this.#users++ > 0) return;
-    this.#socket?.ref();
-    this.#schedule();
+    if (this.#socket === undefined) this.#schedule();
+    else this.#socket.ref();
   }
 
   /** Undoes one {@linkcode ref}. */

@@ -93,7 +93,7 @@ Deno.test("wait: a device that sleeps in the core for answers needs no wake-ups 
   assert(asleep > PINGS / 2 && waiting < PINGS / 10, `${asleep} and ${waiting} wake-ups for ${PINGS} answers`);
 });
 
-/** Notes how often functions of the engine are called until it is disposed of, and with what last. */
+/** Notes, until it is disposed of, for how long the engine is told to wait each time, and how often it is asked for its pipe. */
 function spy() {
   const native = openLibrary();
   const { weft_wait, weft_channel } = native;
@@ -165,7 +165,7 @@ Deno.test("wait: a device that must not sleep in the core has a pipe at once", a
   using calls = spy();
   await using told = Device.open({ polling: { waitUs: 0 } });
   await idleUntilPiped(told, server.port, calls);
-  await using _second = Device.open();
-  await idleUntilPiped(_second, server.port, calls);
+  await using second = Device.open();
+  await idleUntilPiped(second, server.port, calls);
   assertEquals(calls.waits, []);
 });
