@@ -87,12 +87,19 @@ export class WeftServer implements AsyncDisposable {
   }
 }
 
-/** A TCP port of 127.0.0.1 that nobody listens on. */
+const given = new Set<number>();
+
+/** A TCP port of 127.0.0.1 that nobody listens on, another one each time: until it is used, the system may choose it again. */
 export function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  return port;
+  while (true) {
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    listener.close();
+    if (!given.has(port)) {
+      given.add(port);
+      return port;
+    }
+  }
 }
 
 /** Resolves when somebody listens on a port of 127.0.0.1. Rejects after 15 s. */
