@@ -166,19 +166,22 @@ export class Pump {
     this.#socket?.destroy();
   }
 
-  /** Takes every entry that is ready, asleep for at most `waitUs` microseconds until there is one. Returns how many there were. */
-  poll(waitUs = 0): number {
-    if (this.#closed) return 0;
-    const native = this.#native;
-    const ready = Math.max(
-      0,
-      waitUs > 0 ? native.weft_wait(this.#handle, waitUs) : native.weft_progress(this.#handle, 0),
-    );
+  /** Takes every entry that is ready. Spins for at most `spinNs` nanoseconds until there is one, or payload has moved. Returns how many there were. */
+  poll(spinNs: number): number {
+    return this.#closed ? 0 : this.#take(this.#native.weft_progress(this.#handle, spinNs));
+  }
+
+  /** The same, asleep for at most `waitUs` microseconds until there is one. */
+  wait(waitUs: number): number {
+    return this.#closed ? 0 : this.#take(this.#native.weft_wait(this.#handle, waitUs));
+  }
+
+  #take(ready: number): number {
     if (ready > 0) this.#dispatch(ready);
     // who polls is not told of what comes later, unless a turn arms the channel again
     this.#wasPolled = true;
     this.#schedule();
-    return ready;
+    return ready > 0 ? ready : 0;
   }
 
   #schedule(): void {

@@ -149,7 +149,7 @@ class Client {
     const cpuBefore = process.cpuUsage();
     const started = performance.now();
     measure.start();
-    await run.drive(() => measure.step());
+    await run.drive((mayFollow) => measure.step(mayFollow));
     for (const lane of lanes) lane.tell({ kind: "stop" });
     await run.drive(() => lanes.every((lane) => lane.heard !== undefined) ? "done" : "idle");
     const elapsedMs = performance.now() - started;
@@ -159,7 +159,7 @@ class Client {
     const row = newRow(spec.sizeBytes, lanes[0].queuePair!);
     if (measure instanceof Pinger) {
       row.latency = measure.latencies.summarize();
-      row.iterations = row.latency.count;
+      row.iterations = measure.count;
       return { messages: row.iterations, elapsedMs, row };
     }
     const messages = measure.completed + theirs.messages;

@@ -28,8 +28,6 @@ export interface Measurable {
     readonly moderation: number;
   };
   readonly lanes: readonly MeasurableLane[];
-  /** How often it has rested. */
-  readonly rests: number;
   /** Notes that something has happened. */
   changed(): void;
   /** The marks of a ping-pong of Writes, from its beginning on. */
@@ -54,6 +52,8 @@ export interface MeasurableLane {
 const SLICE_MS = 20;
 /** How long an end that does not poll sleeps at a time, microseconds. */
 const WAIT_US = 1000;
+/** How long an end that polls does so in the core at a time, microseconds: what it waits for ends it sooner. */
+const SPIN_US = 20;
 /** Steps between two looks at the clock. */
 const STEPS = 32;
 
@@ -62,8 +62,6 @@ export class Driver {
   readonly device: Device;
   /** Called now and then while it is driven. */
   onRest: () => void = () => {};
-  /** How often it has rested. */
-  rests = 0;
   readonly #sleeps: boolean;
   #failure: unknown;
   #hasFailed = false;
@@ -118,10 +116,10 @@ export class Driver {
   }
 
   /**
-   * Takes steps until one is the last. Polls while they wait, or sleeps in the core where the run is one of events. The event loop gets its turns
+   * Takes steps until one is the last; `mayFollow`: a round trip may begin where one ends. Polls while they wait, or sleeps in the core where the run is one of events. The event loop gets its turns
    * between two round trips, or at the latest after a while.
    */
-  async drive(step: () => Step): Promise<void> {
+  async drive(step: (mayFollow: boolean) => Step): Promise<void> {
     try {
       await this.#drive(step);
     } catch (error) {
@@ -132,9 +130,8 @@ export class Driver {
     }
   }
 
-  async #drive(step: () => Step): Promise<void> {
+  async #drive(step: (mayFollow: boolean) => Step): Promise<void> {
     while (this.#poll(step) !== "done") {
-      this.rests++;
       this.onRest();
       await new Promise((resolve) => setImmediate(resolve));
       if (this.#hasFailed) throw this.#failure;
@@ -142,13 +139,13 @@ export class Driver {
   }
 
   /** Takes steps, and polls between them, for the length of a slice. */
-  #poll(step: () => Step): Step {
+  #poll(step: (mayFollow: boolean) => Step): Step {
     const { device } = this;
-    const progress = this.#sleeps ? () => device.wait(WAIT_US) : () => device.progress();
+    const progress = this.#sleeps ? () => device.wait(WAIT_US) : () => device.progress(SPIN_US);
     const end = performance.now() + SLICE_MS;
     do {
       for (let i = 0; i < STEPS; i++) {
-        const at = step();
+        const at = step(true);
         if (at === "done") return at;
         if (at !== "next") progress();
       }
@@ -156,7 +153,7 @@ export class Driver {
     } while (performance.now() < end);
     // a rest in the middle of a round trip would be measured
     let at: Step;
-    while ((at = step()) === "busy" && performance.now() < end + SLICE_MS) progress();
+    while ((at = step(false)) === "busy" && performance.now() < end + SLICE_MS) progress();
     return at;
   }
 }

@@ -16,18 +16,21 @@ export function isOneSided(verb: Operation["verb"]): boolean {
 
 /** The measuring end. */
 export class Pinger {
+  /** All but the last one, which no other follows. */
   readonly latencies = new Latencies();
+  /** Round trips so far. */
+  count = 0;
   readonly #goal: Goal;
   readonly #lane: MeasurableLane;
   readonly #marks: Marks | undefined;
   /** Round trips divided by this are what is counted. */
   readonly #parts: number;
-  #count = 0;
   #startMs = 0;
   #sentMs = 0;
-  #rests = 0;
+  #arrivedMs = 0;
   #isUnderWay = false;
   #hasArrived = false;
+  #isTimeUp = false;
 
   constructor(run: Measurable, goal: Goal) {
     const [lane] = run.lanes;
@@ -42,30 +45,38 @@ export class Pinger {
   /** How much is done of what is to do, from 0 to 1. */
   get share(): number {
     const { iterations, durationMs } = this.#goal;
-    return iterations > 0 ? this.#count / iterations : Math.min(1, (performance.now() - this.#startMs) / durationMs);
+    return iterations > 0 ? this.count / iterations : Math.min(1, (performance.now() - this.#startMs) / durationMs);
   }
 
   /** The clock begins to run. */
   start(): void {
-    this.#startMs = this.#sentMs = performance.now();
-    this.#rests = this.#lane.run.rests;
+    this.#startMs = this.#arrivedMs = performance.now();
   }
 
-  /** Sends a message, or looks for the answer to it. */
-  step(): Step {
+  /**
+   * Sends a message, or looks for the answer to it and sends the next one at once where that `mayFollow`. A round trip is from one posting to the next, as in perftest:
+   * the clock is looked at while a message is on its way.
+   */
+  step(mayFollow: boolean): Step {
     if (!this.#isUnderWay) {
-      this.#send();
-      return "busy";
+      this.#sentMs += performance.now() - this.#arrivedMs; // what lies in between is a rest
+      return this.#next();
     }
     if (!(this.#marks?.arrived() ?? this.#hasArrived)) return "busy";
-    const now = performance.now();
-    this.latencies.record((now - this.#sentMs) * 1000 / this.#parts);
-    // the next one begins where this one ends: one look at the clock is enough, unless there is a rest in between
-    this.#sentMs = now;
     this.#isUnderWay = false;
-    this.#count++;
-    const { iterations, durationMs } = this.#goal;
-    return (iterations > 0 ? this.#count >= iterations : now - this.#startMs >= durationMs) ? "done" : "next";
+    if (++this.count === this.#goal.iterations || this.#isTimeUp) return "done";
+    if (mayFollow) return this.#next();
+    this.#arrivedMs = performance.now();
+    return "next";
+  }
+
+  #next(): Step {
+    this.#send();
+    const now = performance.now();
+    if (this.count > 0) this.latencies.record((now - this.#sentMs) * 1000 / this.#parts);
+    this.#sentMs = now;
+    this.#isTimeUp = this.#goal.iterations === 0 && now - this.#startMs >= this.#goal.durationMs;
+    return "busy";
   }
 
   #send(): void {
@@ -73,8 +84,6 @@ export class Pinger {
     this.#isUnderWay = true;
     this.#hasArrived = false;
     this.#marks?.mark();
-    if (this.#rests !== this.#lane.run.rests) this.#sentMs = performance.now();
-    this.#rests = this.#lane.run.rests;
     queuePair!.postSend(work, this.#parts === 1 ? this.#done : undefined);
     queuePair!.flush();
   }

@@ -92,7 +92,7 @@ class Client implements Part {
     run.onRest = () => this.#io.progress(`${operation.name} ${sizeBytes} bytes ${Math.floor(100 * measure.share)}%`);
     const started = performance.now();
     if (!(measure instanceof Follower)) measure.start();
-    await run.drive(() => measure.step());
+    await run.drive((mayFollow) => measure.step(mayFollow));
     const elapsedMs = performance.now() - started;
     const row = newRow(sizeBytes, run.queuePair!);
     let report: BandwidthReport | undefined;

@@ -111,7 +111,7 @@ class Server implements Part {
     } else if (verb === "write" && measure === "latency") {
       const pinger = new Pinger(run, { iterations, durationMs: 0 });
       pinger.start();
-      await run.drive(() => pinger.step());
+      await run.drive((mayFollow) => pinger.step(mayFollow));
     }
     // the core alone serves the others
   }

@@ -155,7 +155,7 @@ pub extern "C" fn weft_device_close(handle: f64) -> i32 {
     })
 }
 
-/// Makes progress on this thread, spinning up to `spin_ns` for something to happen; returns how many ring entries are ready.
+/// Makes progress on this thread, spinning up to `spin_ns` for a ring entry or for payload that moves; returns how many ring entries are ready.
 #[no_mangle]
 pub extern "C" fn weft_progress(handle: f64, spin_ns: u32) -> i32 {
     boundary!({ Ok(device(handle)?.progress(u64::from(spin_ns)).min(i32::MAX as u32) as i32) })

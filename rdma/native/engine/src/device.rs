@@ -32,13 +32,21 @@ pub static SHARED: Registry<SharedReceives> = Registry::new();
 
 /// How long a call of `progress` keeps the background thread away.
 const LEASE_NS: u64 = 1_000_000;
+/// How long it stays away at most from a caller who polls on and on, without a look at whether it still does: each look takes a core from somebody for 10 µs, which is a
+/// hundredth of all round trips where it looks every millisecond.
+const GRACE_MAX_NS: u64 = 8_000_000;
 /// How often deadlines are looked at while there are any.
 const DEADLINE_TICK: Duration = Duration::from_millis(50);
 /// Connections that `progress` tries without asking epoll first.
 const HOT_MAX: usize = 2;
-/// Of so many rounds over hot connections, one also asks epoll for all the others: a power of two. It saves a system call where one connection is
-/// active, and none starves.
-const ROUNDS_PER_EPOLL: u32 = 4;
+/// After so many rounds over hot connections epoll is asked for all the others: the least right after it has told of one, the most while it does not. It saves
+/// system calls where one connection is active, and none starves.
+const ROUNDS_MIN: u32 = 4;
+const ROUNDS_MAX: u32 = 16;
+/// What a round counts that has moved something: it took longer than one that has not.
+const ROUND_MOVED: u32 = 4;
+/// Rounds between two looks at the clock.
+const ROUNDS_PER_CLOCK: u32 = 4;
 const EVENTS_MAX: usize = 64;
 /// epoll data with this bit set is a listener's handle.
 const LISTENER_BIT: u64 = 1 << 63;
@@ -74,7 +82,10 @@ pub struct Device {
     stop: AtomicBool,
     ready: Mutex<VecDeque<(Arc<Conn>, u32)>>,
     hot: Mutex<Vec<Arc<Conn>>>,
+    /// Rounds until epoll is asked,
     rounds: AtomicU32,
+    /// and how many there will be after that.
+    gap: AtomicU32,
     deadlines: Mutex<Vec<Arc<Conn>>>,
     /// Listeners that could take no connection, until the next tick.
     paused: Mutex<Vec<Arc<Listener>>>,
@@ -154,6 +165,7 @@ impl Device {
             ready: Mutex::new(VecDeque::new()),
             hot: Mutex::new(Vec::new()),
             rounds: AtomicU32::new(0),
+            gap: AtomicU32::new(ROUNDS_MIN),
             deadlines: Mutex::new(Vec::new()),
             paused: Mutex::new(Vec::new()),
             thread: Mutex::new(None),
@@ -337,9 +349,36 @@ impl Device {
             hot.remove(0);
         }
         hot.push(conn);
+        self.gap.store(ROUNDS_MIN, Ordering::Relaxed);
     }
 
-    /// JavaScript's turn: makes progress, spinning up to `spin_ns` for something to happen, and returns how many entries are ready.
+    fn hot(&self) -> [Option<Arc<Conn>>; HOT_MAX] {
+        let hot = lock(&self.hot);
+        std::array::from_fn(|i| hot.get(i).cloned())
+    }
+
+    /// One round over the connections that are hot, or over all that are ready. Returns whether anything moved.
+    fn round(&self, hot: &mut [Option<Arc<Conn>>; HOT_MAX]) -> bool {
+        let mut moved = false;
+        // epoll first: behind it, what a hot connection has just got would have to wait for its answer
+        if hot[0].is_none() || self.rounds.load(Ordering::Relaxed) == 0 {
+            moved = self.turn(Turn::Caller(Duration::ZERO));
+            *hot = self.hot();
+            let gap = self.gap.load(Ordering::Relaxed);
+            self.rounds.store(gap, Ordering::Relaxed);
+            self.gap.store((gap * 2).min(ROUNDS_MAX), Ordering::Relaxed);
+        }
+        for conn in hot.iter().flatten() {
+            // what it could not send is epoll's to report: trying again would only contend for the socket
+            moved |= conn.run_guarded(READABLE);
+        }
+        let rounds = self.rounds.load(Ordering::Relaxed);
+        self.rounds.store(rounds.saturating_sub(if moved { ROUND_MOVED } else { 1 }), Ordering::Relaxed);
+        moved
+    }
+
+    /// JavaScript's turn: makes progress, and returns how many entries are ready. Spins for up to `spin_ns` until there is one, or payload has moved, which may be a
+    /// Write that the program looks for.
     pub fn progress(&self, spin_ns: u64) -> u32 {
         let begin = self.now();
         self.watch.renew(begin + LEASE_NS);
@@ -348,22 +387,21 @@ impl Device {
         if ready > 0 {
             return ready;
         }
+        let mut hot = self.hot();
+        let mut rounds = 0u32;
         loop {
-            let hot: [Option<Arc<Conn>>; HOT_MAX] = {
-                let hot = lock(&self.hot);
-                std::array::from_fn(|i| hot.get(i).cloned())
-            };
-            // epoll first: behind it, what a hot connection has just got would have to wait for its answer
-            if hot[0].is_none() || self.rounds.fetch_add(1, Ordering::Relaxed) & (ROUNDS_PER_EPOLL - 1) == 0 {
-                self.turn(Turn::Caller(Duration::ZERO));
-            }
-            for conn in hot.iter().flatten() {
-                // what it could not send is epoll's to report: trying again would only contend for the socket
-                conn.run_guarded(READABLE);
-            }
+            let moved = self.round(&mut hot);
             let ready = self.ring.ready();
-            if ready > 0 || spin_ns == 0 || self.now() - begin >= spin_ns {
+            if ready > 0 || moved || spin_ns == 0 {
                 return ready;
+            }
+            rounds += 1;
+            if rounds % ROUNDS_PER_CLOCK == 0 {
+                let now = self.now();
+                if now - begin >= spin_ns {
+                    return 0;
+                }
+                self.watch.renew(now + LEASE_NS);
             }
             std::hint::spin_loop();
         }
@@ -439,6 +477,7 @@ impl Device {
 
     fn background(&self) {
         let mut looked = Instant::now();
+        let mut grace = 0;
         while !self.stop.load(Ordering::SeqCst) {
             let timed = !lock(&self.deadlines).is_empty() || !lock(&self.paused).is_empty();
             if timed && looked.elapsed() >= DEADLINE_TICK {
@@ -446,9 +485,11 @@ impl Device {
                 self.expire(looked);
                 self.signal();
             }
-            if self.watch.stand_aside(self.now()) {
+            if self.watch.stand_aside(self.now(), grace) {
+                grace = (grace * 2).clamp(LEASE_NS, GRACE_MAX_NS);
                 continue;
             }
+            grace = 0;
             let mut timeout = timed.then_some(DEADLINE_TICK);
             let patience = if self.watch.is_armed() { self.patience() } else { None };
             if let Some(patience) = patience {

@@ -128,8 +128,8 @@ impl Watch {
         self.armed.load(Ordering::SeqCst) && is_wanted() && self.armed.swap(false, Ordering::SeqCst)
     }
 
-    /// The background thread's: waits while there is a lease, and returns whether there was one.
-    pub fn stand_aside(&self, now: u64) -> bool {
+    /// The background thread's: waits while there is a lease, for at least `grace` nanoseconds unless it is released, and returns whether there was one.
+    pub fn stand_aside(&self, now: u64, grace: u64) -> bool {
         let lease = self.lease.load(Ordering::SeqCst);
         if now >= lease {
             return false;
@@ -138,7 +138,7 @@ impl Watch {
         // Checked again under the lock: `release` ends the lease before it looks at `parked`.
         if self.lease.load(Ordering::SeqCst) != 0 {
             *parked = true;
-            let wait = Duration::from_nanos(lease - now);
+            let wait = Duration::from_nanos((lease - now).max(grace));
             let (mut parked, _) = self.unpark.wait_timeout(parked, wait).unwrap_or_else(PoisonError::into_inner);
             *parked = false;
         }

@@ -214,7 +214,7 @@ mod handovers {
             watch.renew(LEASE);
             let background = thread::spawn({
                 let watch = Arc::clone(&watch);
-                move || while watch.stand_aside(0) {}
+                move || while watch.stand_aside(0, 0) {}
             });
             assert!(watch.arm(|| false));
             background.join().unwrap();
@@ -232,7 +232,7 @@ mod handovers {
                 move || {
                     let (watch, work, epoll) = &*shared;
                     // the lease has run out
-                    while !watch.stand_aside(LEASE) && *lock(work) == 0 {
+                    while !watch.stand_aside(LEASE, 0) && *lock(work) == 0 {
                         if watch.background.fall_asleep(|| *lock(work) == 0) {
                             epoll.wait();
                             watch.background.wake_up();
