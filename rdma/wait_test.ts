@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { connectPair, fill, same, since, whole } from "./_testing/pair.ts";
 import { openLibrary } from "./_ffi/library.ts";
 import { Access, Device, type Stream } from "./mod.ts";
@@ -42,6 +42,50 @@ Deno.test("wait: who waits serves its peers' one-sided operations, and is told o
   let told = 0;
   for (let i = 0; i < 1000 && !same(target.bytes, source.bytes); i++) told += server.device.wait(10_000);
   assert(told <= 1, `told ${told} times`); // that the connection is established may still be told
+  assert(same(target.bytes, source.bytes));
+});
+
+Deno.test("progress: it spins until there is a completion, payload has come, or the time is over", async () => {
+  await using pair = await connectPair({ onServer: () => {} });
+  const { client, server } = pair;
+  const target = server.pd.allocate(4096, Access.RemoteWrite);
+  const source = client.pd.allocate(4096);
+  const remote = { stag: target.stag, address: target.address };
+  const rounds = 20;
+  const spinMicros = 1_000_000;
+  const started = performance.now();
+  for (let round = 1; round <= rounds; round++) {
+    fill(source.bytes, round);
+    let received = false;
+    server.qp.postRecv(whole(target), () => received = true);
+    server.device.progress();
+    client.qp.postSend({ opcode: "send", local: whole(source) });
+    client.device.progress();
+    while (!received) server.device.progress(spinMicros);
+    fill(source.bytes, -round);
+    client.qp.postSend({ opcode: "write", local: whole(source), remote });
+    client.device.progress();
+    while (!same(target.bytes, source.bytes)) server.device.progress(spinMicros);
+  }
+  // each might have lasted for its whole time otherwise
+  assert(performance.now() - started < rounds * spinMicros / 1000 / 2, "what came did not end it");
+  const idle = performance.now();
+  assertEquals(server.device.progress(20_000), 0);
+  assert(performance.now() - idle >= 20);
+  for (const wrong of [-1, NaN, 1e9]) assertThrows(() => server.device.progress(wrong), RangeError);
+});
+
+Deno.test("progress: who has polled for long and then computes does not keep peers from its memory", async () => {
+  await using pair = await connectPair({ onServer: () => {} });
+  const { client, server } = pair;
+  const target = server.pd.allocate(4096, Access.RemoteWrite);
+  const source = client.pd.allocate(4096);
+  fill(source.bytes, 3);
+  for (let end = performance.now() + 100; performance.now() < end;) server.device.progress();
+  client.qp.postSend({ opcode: "write", local: whole(source), remote: { stag: target.stag, address: target.address } });
+  client.device.progress();
+  // only the background thread can place it from here on
+  for (let end = performance.now() + 10_000; performance.now() < end && !same(target.bytes, source.bytes););
   assert(same(target.bytes, source.bytes));
 });
 
