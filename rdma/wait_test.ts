@@ -81,11 +81,13 @@ Deno.test("progress: who has polled for long and then computes does not keep pee
   const target = server.pd.allocate(4096, Access.RemoteWrite);
   const source = client.pd.allocate(4096);
   fill(source.bytes, 3);
-  for (let end = performance.now() + 100; performance.now() < end;) server.device.progress();
+  const polled = performance.now() + 100;
+  while (performance.now() < polled) server.device.progress();
   client.qp.postSend({ opcode: "write", local: whole(source), remote: { stag: target.stag, address: target.address } });
   client.device.progress();
   // only the background thread can place it from here on
-  for (let end = performance.now() + 10_000; performance.now() < end && !same(target.bytes, source.bytes););
+  const end = performance.now() + 10_000;
+  while (performance.now() < end && !same(target.bytes, source.bytes));
   assert(same(target.bytes, source.bytes));
 });
 

@@ -45,7 +45,7 @@ const ROUNDS_MIN: u32 = 4;
 const ROUNDS_MAX: u32 = 16;
 /// What a round counts that has moved something: it took longer than one that has not.
 const ROUND_MOVED: u32 = 4;
-/// Rounds between two looks at the clock.
+/// Rounds between two looks at the clock: a power of two.
 const ROUNDS_PER_CLOCK: u32 = 4;
 const EVENTS_MAX: usize = 64;
 /// epoll data with this bit set is a listener's handle.
@@ -396,7 +396,7 @@ impl Device {
                 return ready;
             }
             rounds += 1;
-            if rounds % ROUNDS_PER_CLOCK == 0 {
+            if rounds & (ROUNDS_PER_CLOCK - 1) == 0 {
                 let now = self.now();
                 if now - begin >= spin_ns {
                     return 0;
