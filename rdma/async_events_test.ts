@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { connectPair, type End, until, whole, within } from "./_testing/pair.ts";
-import { EntryKind } from "./_ffi/layout.ts";
-import { type AsyncEvent, type AsyncEvents, type QueuePair, RDMA_ERROR_CODES, RdmaError } from "./mod.ts";
+import { type AsyncEvent, type AsyncEvents, type QueuePair, RdmaError } from "./mod.ts";
 
 /** What comes next. */
 async function next(events: AsyncEvents): Promise<AsyncEvent> {
@@ -137,28 +136,6 @@ Deno.test("events: a completion queue that overflows tells once, and throws", as
   assertThrows(() => queue.poll(), RdmaError, "overflowed");
   await qp.close();
   await expectNext(events, "sendQueueDrained", qp);
-});
-
-Deno.test("events: a panic of the core is a catastrophe of its queue pair alone", async () => {
-  await using pair = await connectPair();
-  const { client, server } = pair;
-  await until(() => server.qp.state === "rts");
-  const events = server.device.events();
-  const flushed: string[] = [];
-  server.qp.postRecv([], ({ status }) => flushed.push(status));
-  server.qp.postSend({ opcode: "send", local: [] }, ({ status }) => flushed.push(status));
-  // the core itself panics in tests of its own only (`faults.rs`): this is the entry that it leaves then
-  const status = -RDMA_ERROR_CODES.indexOf("Panic");
-  const nothing = { tag: 0, slot: 0, bytes: 0, detail: 0, aux: 0, auxLow: 0, auxHigh: 0 };
-  server.qp.handleEntry({ kind: EntryKind.Closed, status, ...nothing });
-  const { error } = await expectNext(events, "localCatastrophic", server.qp);
-  assertEquals([error?.code, server.qp.state, await server.qp.closed], ["Panic", "err", error]);
-  assertEquals(flushed, ["flushed", "flushed"]);
-  // nothing else of the device has noticed
-  const { port } = pair.listener;
-  const other = await client.device.connect({ hostname: "127.0.0.1", port, pd: client.pd });
-  await other.write([], { stag: 0, address: 0n });
-  assertEquals((await next(events)).type, "communicationEstablished");
 });
 
 Deno.test("events: several streams have the same, an ended one has no more, and what nobody takes is counted", async () => {

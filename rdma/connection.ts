@@ -306,9 +306,9 @@ export abstract class Connection implements AsyncDisposable {
     this.#receives.hand();
   }
 
-  /** Ends the work that the engine did not take. */
-  #recall(completion: WorkCompletion): void {
-    for (const done of [...this.#sends.recall(), ...this.#receives.recall()]) {
+  /** Ends the work that the engine did not take, or all there is. */
+  #recall(completion: WorkCompletion, andHanded = false): void {
+    for (const done of [...this.#sends.recall(andHanded), ...this.#receives.recall(andHanded)]) {
       try {
         done({ ...completion });
       } catch (error) {
@@ -393,7 +393,8 @@ export abstract class Connection implements AsyncDisposable {
     this.#ended = true;
     this.#failed = error !== undefined;
     this.flush();
-    this.#recall({ status: "flushed", byteLength: 0 });
+    // an engine that panicked may have flushed a part only
+    this.#recall({ status: "flushed", byteLength: 0 }, code === "Panic");
     this.device.release(this.tag, this.#handle);
     this.receives?.detach();
     if (this.established === undefined) this.onEnd(error);

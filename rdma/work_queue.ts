@@ -63,9 +63,10 @@ export class WorkQueue {
     return true;
   }
 
-  /** Takes the callbacks of what waits, in order: the engine does not want it. */
-  recall(): Completed[] {
+  /** Takes the callbacks of what waits, in order: the engine does not want it. `andHanded`: of all there is, for the engine will not tell of it any more. */
+  recall(andHanded = false): Completed[] {
     const recalled: Completed[] = [];
+    if (andHanded) this.#handed = this.#base;
     for (let each = this.#handed; each !== this.#next; each = (each + 1) | 0) {
       const at = each & this.#mask;
       const done = this.#done[at];

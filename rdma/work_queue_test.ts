@@ -31,6 +31,18 @@ Deno.test("work queue: only what was not handed over is recalled, in order", () 
   assertEquals(heard, ["second", "third", "first"]);
 });
 
+Deno.test("work queue: of an engine that will tell of nothing any more all is recalled that it has not ended, in order", () => {
+  const queue = new WorkQueue();
+  const heard: string[] = [];
+  const numbers = ["first", "second", "third"].map((name) => queue.push(() => heard.push(name), undefined));
+  queue.hand();
+  queue.take(numbers[0])!({ status: "success", byteLength: 0 });
+  queue.push(() => heard.push("fourth"), undefined);
+  for (const done of queue.recall(true)) done({ status: "flushed", byteLength: 0 });
+  assertEquals(heard, ["first", "second", "third", "fourth"]);
+  assertEquals(queue.recall(true), []);
+});
+
 Deno.test("work queue: as many as it must hold, many times over", () => {
   const queue = new WorkQueue();
   let posted = 0;

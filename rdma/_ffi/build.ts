@@ -53,6 +53,22 @@ export async function build(): Promise<string> {
   return BUILT_LIBRARY;
 }
 
+/** Builds the library for tests of panics, with what injects them (`rdma/native/engine/src/faults.rs`), and returns its path. */
+export async function buildWithFaults(): Promise<string> {
+  const cargo = await findCargo();
+  const target = `${ROOT}/target/faults`;
+  const { success, code } = await new Deno.Command(cargo.path, {
+    args: ["build", "--locked", "-q", "-p", "weft", "--features", "faults", "--target-dir", target],
+    cwd: ROOT,
+    env: cargo.env,
+    stdin: "null",
+    stdout: "inherit",
+    stderr: "inherit",
+  }).output();
+  if (!success) throw new Error(`cargo build failed with exit code ${code}; its own messages are above.`);
+  return `${target}/debug/libweft.so`;
+}
+
 /** A digest over the names and contents of everything that the library is compiled from. */
 export async function sourceDigest(root: string = ROOT): Promise<string> {
   const paths = [...SOURCE_FILES];

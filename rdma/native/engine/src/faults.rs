@@ -1,4 +1,6 @@
-//! Panics and pauses that tests of this crate inject where `fault!` stands. Compiled for those tests only: nothing of it is in the library.
+//! Panics and pauses that tests inject where `fault!` stands. Compiled for tests of this crate and with the feature `faults` only: nothing of it is in the library
+//! that is built otherwise.
+#![allow(clippy::panic)]
 use std::sync::{Arc, Barrier, Mutex};
 
 use crate::lock;
@@ -30,6 +32,7 @@ pub enum Point {
 enum Fault {
     Panic,
     /// Waits for the test twice: to tell it that it is here, and to be told to go on.
+    #[cfg_attr(not(test), allow(dead_code))]
     Pause(Arc<Barrier>),
 }
 
@@ -50,6 +53,17 @@ pub fn trip(point: Point, handle: u64) {
     }
 }
 
+/// Has the core panic, once, where the connection of this handle next comes to a point: 0 its turn begins, 1 something is to be sent, 2 payload is about to be placed,
+/// 3 outstanding work is about to be flushed. Returns 0, or -1 where there is no such point.
+#[no_mangle]
+pub extern "C" fn weft_inject(point: u32, handle: f64) -> i32 {
+    let points = [Point::Turn, Point::Send, Point::Place, Point::Flush];
+    let Some(point) = points.get(point as usize) else { return -1 };
+    lock(&PLAN).push((*point, handle as u64, Fault::Panic));
+    0
+}
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::{Duration, Instant};

@@ -7,11 +7,11 @@
 //! RFC 5040, 5041, 5044 and 6581 live in `weft-proto`; this crate adds memory, sockets and threads.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-/// A place where tests of this crate inject a panic (`faults.rs`); elsewhere it is nothing at all.
+/// A place where tests inject a panic (`faults.rs`); elsewhere it is nothing at all.
 #[cfg(not(loom))]
 macro_rules! fault {
     ($point:ident, $handle:expr) => {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "faults"))]
         crate::faults::trip(crate::faults::Point::$point, $handle);
     };
 }
@@ -34,8 +34,8 @@ pub mod conn;
 pub mod counters;
 #[cfg(not(loom))]
 pub mod device;
-#[cfg(all(test, not(loom)))]
-mod faults;
+#[cfg(all(any(test, feature = "faults"), not(loom)))]
+pub mod faults;
 #[cfg(not(loom))]
 pub mod listener;
 #[cfg(all(test, loom))]
