@@ -200,9 +200,9 @@ export class Device implements AsyncDisposable {
    * have nothing else to do, which it wakes sooner than the event loop does.
    */
   wait(micros: number): number {
+    if (!(micros >= 1)) return this.progress();
     if (this.#dirty.length > 0) this.#flush();
-    const pump = this.usable().#pump;
-    return micros >= 1 ? pump.wait(micros) : pump.poll(0);
+    return this.usable().#pump.wait(micros);
   }
 
   /** Everything counted so far. */

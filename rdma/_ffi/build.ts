@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { findCargo, ToolchainError } from "./toolchain.ts";
+import { type Cargo, findCargo, ToolchainError } from "./toolchain.ts";
 
 /** The root of the source tree. */
 export const ROOT: string = import.meta.dirname!.replace(/\/rdma\/_ffi$/, "");
@@ -39,15 +39,7 @@ export async function build(): Promise<string> {
     `weft: the native core is ${isThere ? "older than its sources" : "not built yet"}: building it with cargo …`,
   );
   const started = performance.now();
-  const { success, code } = await new Deno.Command(cargo.path, {
-    args: ["build", "--release", "--locked", "-p", "weft", "--target-dir", `${ROOT}/target`],
-    cwd: ROOT,
-    env: cargo.env,
-    stdin: "null",
-    stdout: "inherit",
-    stderr: "inherit",
-  }).output();
-  if (!success) throw new Error(`cargo build failed with exit code ${code}; its own messages are above.`);
+  await cargoBuild(cargo, "--release", "--locked", "-p", "weft", "--target-dir", `${ROOT}/target`);
   await Deno.writeTextFile(STAMP, digest);
   console.error(`weft: built in ${((performance.now() - started) / 1000).toFixed(1)} s`);
   return BUILT_LIBRARY;
@@ -55,10 +47,15 @@ export async function build(): Promise<string> {
 
 /** Builds the library for tests of panics, with what injects them (`rdma/native/engine/src/faults.rs`), and returns its path. */
 export async function buildWithFaults(): Promise<string> {
-  const cargo = await findCargo();
   const target = `${ROOT}/target/faults`;
+  await cargoBuild(await findCargo(), "--locked", "-q", "-p", "weft", "--features", "faults", "--target-dir", target);
+  return `${target}/debug/libweft.so`;
+}
+
+/** Runs `cargo build` on the workspace. Throws `Error` where that fails; cargo's own messages are shown. */
+export async function cargoBuild(cargo: Cargo, ...args: string[]): Promise<void> {
   const { success, code } = await new Deno.Command(cargo.path, {
-    args: ["build", "--locked", "-q", "-p", "weft", "--features", "faults", "--target-dir", target],
+    args: ["build", ...args],
     cwd: ROOT,
     env: cargo.env,
     stdin: "null",
@@ -66,7 +63,6 @@ export async function buildWithFaults(): Promise<string> {
     stderr: "inherit",
   }).output();
   if (!success) throw new Error(`cargo build failed with exit code ${code}; its own messages are above.`);
-  return `${target}/debug/libweft.so`;
 }
 
 /** A digest over the names and contents of everything that the library is compiled from. */

@@ -16,6 +16,9 @@ import type { Marks } from "./marks.ts";
  */
 export type Step = "busy" | "idle" | "next" | "done";
 
+/** Takes a step; where a round trip ends with it, the next one `mayFollow` at once. */
+export type TakeStep = (mayFollow: boolean) => Step;
+
 /** What a measurement needs to know of a run, and to have of it. */
 export interface Measurable {
   readonly spec: {
@@ -116,10 +119,10 @@ export class Driver {
   }
 
   /**
-   * Takes steps until one is the last; `mayFollow`: a round trip may begin where one ends. Polls while they wait, or sleeps in the core where the run is one of events. The event loop gets its turns
+   * Takes steps until one is the last. Polls while they wait, or sleeps in the core where the run is one of events. The event loop gets its turns
    * between two round trips, or at the latest after a while.
    */
-  async drive(step: (mayFollow: boolean) => Step): Promise<void> {
+  async drive(step: TakeStep): Promise<void> {
     try {
       await this.#drive(step);
     } catch (error) {
@@ -130,7 +133,7 @@ export class Driver {
     }
   }
 
-  async #drive(step: (mayFollow: boolean) => Step): Promise<void> {
+  async #drive(step: TakeStep): Promise<void> {
     while (this.#poll(step) !== "done") {
       this.onRest();
       await new Promise((resolve) => setImmediate(resolve));
@@ -139,7 +142,7 @@ export class Driver {
   }
 
   /** Takes steps, and polls between them, for the length of a slice. */
-  #poll(step: (mayFollow: boolean) => Step): Step {
+  #poll(step: TakeStep): Step {
     const { device } = this;
     const progress = this.#sleeps ? () => device.wait(WAIT_US) : () => device.progress(SPIN_US);
     const end = performance.now() + SLICE_MS;

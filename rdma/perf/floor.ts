@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ROOT } from "../_ffi/build.ts";
+import { cargoBuild, ROOT } from "../_ffi/build.ts";
 import { findCargo } from "../_ffi/toolchain.ts";
 import { CommandError } from "../command_line.ts";
 import type { Congestion } from "../listener.ts";
@@ -13,15 +13,11 @@ const PROGRAM = `${ROOT}/target/release/weft-floor`;
 /** Builds the program where it must; returns its path. Throws `ToolchainError` where there is nothing to build it with. */
 export async function buildFloor(): Promise<string> {
   const cargo = await findCargo();
-  const { success } = await new Deno.Command(cargo.path, {
-    args: ["build", "--release", "--locked", "-q", "-p", "weft-floor", "--target-dir", `${ROOT}/target`],
-    cwd: ROOT,
-    env: cargo.env,
-    stdin: "null",
-    stdout: "inherit",
-    stderr: "inherit",
-  }).output();
-  if (!success) throw new CommandError("the floor program could not be built; cargo's own messages are above");
+  try {
+    await cargoBuild(cargo, "--release", "--locked", "-q", "-p", "weft-floor", "--target-dir", `${ROOT}/target`);
+  } catch (cause) {
+    throw new CommandError("the floor program could not be built; cargo's own messages are above", { cause });
+  }
   return PROGRAM;
 }
 
