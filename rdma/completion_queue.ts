@@ -59,7 +59,7 @@ export class CompletionQueue {
   #moderation: Moderation = { count: 0, periodMs: 0 };
   #entries: QueuedCompletion[] = [];
   #overflowed = false;
-  #waiters: (() => void)[] = [];
+  readonly #waiters = new Set<PromiseWithResolvers<void>>();
 
   /** Use {@linkcode Device.createCompletionQueue}. */
   constructor(device: Device, number: number, options: CompletionQueueOptions) {
@@ -101,7 +101,12 @@ export class CompletionQueue {
       this.#overflowed = true;
       this.device.tell({ type: "completionQueueError", completionQueue: this });
     }
-    for (const wake of this.#waiters.splice(0)) wake();
+    for (const { resolve } of this.#waiters) resolve();
+  }
+
+  /** Nothing will come any more. For the device. */
+  deviceClosed(): void {
+    for (const { reject } of this.#waiters) reject(closedError());
   }
 
   /**
@@ -122,20 +127,28 @@ export class CompletionQueue {
     return this.#entries.splice(0, max);
   }
 
-  /** Resolves when there is a completion to poll. Rejects with the signal's reason. */
+  /** Resolves when there is a completion to poll. Rejects with the signal's reason, or an `RdmaError` `Closed` where the device is closed. */
   async wait(options: { signal?: AbortSignal } = {}): Promise<void> {
     const { signal } = options;
     signal?.throwIfAborted();
     if (this.#entries.length > 0 || this.#overflowed) return;
+    if (!this.device.open) throw closedError();
     this.device.kick();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const abort = () => reject(signal!.reason);
+    const waiter = Promise.withResolvers<void>();
+    const abort = () => waiter.reject(signal!.reason);
     signal?.addEventListener("abort", abort, { once: true });
-    this.#waiters.push(resolve);
+    this.#waiters.add(waiter);
+    this.device.trackAwaited(this, true);
     try {
-      await promise;
+      await waiter.promise;
     } finally {
       signal?.removeEventListener("abort", abort);
+      this.#waiters.delete(waiter);
+      this.device.trackAwaited(this, this.#waiters.size > 0);
     }
   }
+}
+
+function closedError(): RdmaError {
+  return new RdmaError("Closed", { message: "the device is closed" });
 }

@@ -72,3 +72,17 @@ Deno.test("a wait can be aborted", async () => {
   await assertRejects(() => queue.wait({ signal: AbortSignal.timeout(20) }), DOMException);
   assertEquals(queue.poll(), []);
 });
+
+Deno.test("waiting for a queue ends with its device, and not before", async () => {
+  const device = Device.open();
+  const queue = device.createCompletionQueue();
+  const waits = [queue.wait(), queue.wait()];
+  const aborted = new AbortController();
+  const given = queue.wait({ signal: aborted.signal });
+  aborted.abort();
+  await assertRejects(() => given, DOMException);
+  const rejected = Promise.all(waits.map((wait) => assertRejects(() => wait, RdmaError, "closed")));
+  await device.close();
+  await rejected;
+  assertEquals((await assertRejects(() => queue.wait(), RdmaError)).code, "Closed");
+});

@@ -16,7 +16,7 @@ import {
 } from "./_ffi/layout.ts";
 import type { RingEntry } from "./pump.ts";
 import type { Device } from "./device.ts";
-import { check, codeOf, RdmaError, type RdmaErrorCode, unpackTerminate } from "./errors.ts";
+import { check, codeOf, RdmaError, type RdmaErrorCode, reportLater, unpackTerminate } from "./errors.ts";
 import type { QueuePair } from "./queue_pair.ts";
 import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 import { WORK_MAX, WorkQueue } from "./work_queue.ts";
@@ -135,7 +135,7 @@ export type QueuePairState = "rtr" | "rts" | "sqd" | "err" | "reset";
 export abstract class Connection implements AsyncDisposable {
   /** The device that it belongs to. */
   readonly device: Device;
-  /** Resolves when it has ended and every completion was delivered: `undefined` for an orderly end, else why. Never rejects. */
+  /** Resolves when it has ended and every completion was delivered: `undefined` for an orderly end, or where `abort` was called here, else why. Never rejects. */
   readonly closed: Promise<RdmaError | undefined>;
   /** Where its receives come from, unless they are posted to it. */
   readonly receives: SharedReceiveQueue | undefined;
@@ -219,7 +219,8 @@ export abstract class Connection implements AsyncDisposable {
   }
 
   /**
-   * Begins a work request; `sge` follows `count` times. Work without the flag `Signalled` is reported only when it fails or is flushed.
+   * Begins a work request; `sge` follows `count` times, and nothing may throw in between: what was begun is in the queue. Work without the flag `Signalled` is
+   * reported only when it fails or is flushed.
    */
   protected begin(
     opcode: number,
@@ -233,6 +234,11 @@ export abstract class Connection implements AsyncDisposable {
   ): void {
     if (this.isClosed) throw this.closedError();
     if (count > SGES_MAX) throw new RangeError(`at most ${SGES_MAX} elements`);
+    // two divisions are cheaper than arithmetic of bigints
+    const offset = Number(address);
+    const isShort = offset >= 0 && offset <= Number.MAX_SAFE_INTEGER;
+    const low = isShort ? offset >>> 0 : Number(address & 0xffff_ffffn);
+    const high = isShort ? (offset / 2 ** 32) >>> 0 : Number(address >> 32n);
     const queue = opcode === WorkOpcode.Receive ? this.#receives : this.#sends;
     if (queue.length >= WORK_MAX) throw new RdmaError("Exhausted", { message: "too much work is outstanding" });
     const need = this.#used + WORK_WORDS + count * SGE_WORDS + ATOMIC_WORDS;
@@ -246,14 +252,8 @@ export abstract class Connection implements AsyncDisposable {
     words[at++] = slot;
     words[at++] = stag;
     words[at++] = invalidate;
-    const offset = Number(address);
-    if (offset >= 0 && offset <= Number.MAX_SAFE_INTEGER) { // two divisions are cheaper than arithmetic of bigints
-      words[at++] = offset >>> 0;
-      words[at++] = (offset / 2 ** 32) >>> 0;
-    } else {
-      words[at++] = Number(address & 0xffff_ffffn);
-      words[at++] = Number(address >> 32n);
-    }
+    words[at++] = low;
+    words[at++] = high;
     this.#used = at;
   }
 
@@ -312,7 +312,7 @@ export abstract class Connection implements AsyncDisposable {
       try {
         done({ ...completion });
       } catch (error) {
-        reportError(error); // as in a batch of the pump's: the others are to hear of theirs
+        reportLater(error); // as in a batch of the pump's: the others are to hear of theirs
       }
     }
   }

@@ -17,12 +17,12 @@ import { type Native, openLibrary } from "./_ffi/library.ts";
 import { type AsyncEvent, AsyncEvents } from "./async_events.ts";
 import { CompletionQueue, type CompletionQueueOptions } from "./completion_queue.ts";
 import { type Connection, readFacts } from "./connection.ts";
-import { check, codeOf, RdmaError } from "./errors.ts";
+import { check, codeOf, RdmaError, startupError } from "./errors.ts";
 import { checkPrivateData, ConnectionRequest, Listener, type ListenOptions, type StartupOptions } from "./listener.ts";
 import { endRegistrations } from "./memory_region.ts";
 import { MemoryHold } from "./memory_hold.ts";
 import { ProtectionDomain } from "./protection_domain.ts";
-import { type PollingOptions, Pump, type RingEntry } from "./pump.ts";
+import { checkPolling, type PollingOptions, Pump, type RingEntry } from "./pump.ts";
 import { QueuePair, type Queues } from "./queue_pair.ts";
 import { SharedReceiveQueue, type SharedReceiveQueueOptions } from "./shared_receive_queue.ts";
 import { Stream } from "./stream.ts";
@@ -105,6 +105,10 @@ export class Device implements AsyncDisposable {
   #domainCount = 0;
   #queueCount = 0;
   #open = true;
+  /** Set once it is being closed: nothing new may begin. */
+  #closing: Promise<void> | undefined;
+  /** Those that somebody waits for. */
+  readonly #awaited = new Set<CompletionQueue>();
 
   private constructor(native: Native, polling: PollingOptions | undefined) {
     this.native = native;
@@ -121,8 +125,9 @@ export class Device implements AsyncDisposable {
     });
   }
 
-  /** Opens a device. The native library is loaded at the first one. */
+  /** Opens a device. The native library is loaded at the first one. Throws `RangeError` for polling that cannot be done. */
   static open(options: DeviceOptions = {}): Device {
+    checkPolling(options.polling ?? {});
     return new Device(openLibrary(options.libraryPath), options.polling);
   }
 
@@ -138,13 +143,23 @@ export class Device implements AsyncDisposable {
     for (const events of this.#events) events.push(event);
   }
 
-  /** Whether it can be used. */
+  /** Whether there is something of it still: until its connections have ended, when it is closed. */
   get open(): boolean {
     return this.#open;
   }
 
-  /** Itself, where it is open. Throws `TypeError` otherwise. */
+  /** Whether it is closed, or is being closed. */
+  get closing(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  /** Itself, where something new may begin. Throws `TypeError` where it is closed, or is being closed. */
   usable(): this {
+    if (this.#closing !== undefined) throw new TypeError("the device is closed");
+    return this;
+  }
+
+  #whileOpen(): this {
     if (!this.#open) throw new TypeError("the device is closed");
     return this;
   }
@@ -163,6 +178,12 @@ export class Device implements AsyncDisposable {
   /** A completion queue, for work whose completions are polled instead of called back. */
   createCompletionQueue(options: CompletionQueueOptions = {}): CompletionQueue {
     return new CompletionQueue(this.usable(), ++this.#queueCount, options);
+  }
+
+  /** Notes whether somebody waits for a completion queue. For the queue. */
+  trackAwaited(queue: CompletionQueue, isAwaited: boolean): void {
+    if (isAwaited) this.#awaited.add(queue);
+    else this.#awaited.delete(queue);
   }
 
   /** A queue of receives that several queue pairs use. */
@@ -192,7 +213,7 @@ export class Device implements AsyncDisposable {
   progress(spinMicros: number = 0): number {
     if (!(spinMicros >= 0 && spinMicros <= SPIN_MAX_US)) throw new RangeError(`it spins for 0 to ${SPIN_MAX_US} µs`);
     if (this.#dirty.length > 0) this.#flush();
-    return this.usable().#pump.poll(spinMicros * 1000);
+    return this.#whileOpen().#pump.poll(spinMicros * 1000);
   }
 
   /**
@@ -202,13 +223,13 @@ export class Device implements AsyncDisposable {
   wait(micros: number): number {
     if (!(micros >= 1)) return this.progress();
     if (this.#dirty.length > 0) this.#flush();
-    return this.usable().#pump.wait(micros);
+    return this.#whileOpen().#pump.wait(micros);
   }
 
   /** Everything counted so far. */
   counters(): DeviceCounters {
     const values = new Float64Array(COUNTERS.length);
-    check(this.usable().native.weft_counters(this.handle, values, values.length));
+    check(this.#whileOpen().native.weft_counters(this.handle, values, values.length));
     return Object.fromEntries(COUNTERS.map((name, i) => [name, values[i]])) as DeviceCounters;
   }
 
@@ -263,7 +284,7 @@ export class Device implements AsyncDisposable {
 
   /**
    * Connects by iWARP. Rejects with {@linkcode RdmaError}: `ConnectionRefused`, `Unreachable`, `TimedOut`, `NotIwarp`, `Rejected` (with the peer's private
-   * data), `Incompatible`; with the signal's reason when aborted.
+   * data), `Incompatible`; with the signal's reason when aborted; with what `onReady` throws, and the connection is aborted then.
    */
   async connect(options: ConnectOptions): Promise<QueuePair> {
     const privateData = checkPrivateData(options.privateData, { revision: options.revision ?? 2 });
@@ -286,7 +307,9 @@ export class Device implements AsyncDisposable {
   }
 
   async #connect<C extends Connection>(
-    options: { hostname: string; port: number; signal?: AbortSignal; onReady?: (qp: C & QueuePair) => void },
+    options: Pick<ConnectOptions, "hostname" | "port" | "signal" | "congestion"> & {
+      onReady?: (qp: C & QueuePair) => void;
+    },
     settings: Uint32Array<ArrayBuffer>,
     privateData: Uint8Array,
     make: (tag: number, handle: number) => C,
@@ -310,7 +333,7 @@ export class Device implements AsyncDisposable {
     );
     if (status < 0) {
       this.unreserve(tag);
-      throw new RdmaError(codeOf(status));
+      throw startupError(status, options);
     }
     const connection = make(tag, out[0]);
     this.attach(tag, connection);
@@ -318,7 +341,13 @@ export class Device implements AsyncDisposable {
     connection.established = (error) => {
       connection.established = undefined;
       if (error !== undefined) return reject(error);
-      options.onReady?.(connection as C & QueuePair);
+      try {
+        options.onReady?.(connection as C & QueuePair);
+        signal?.throwIfAborted();
+      } catch (error) {
+        connection.abort();
+        return reject(error);
+      }
       connection.start(options.onReady !== undefined);
       resolve();
     };
@@ -439,7 +468,7 @@ export class Device implements AsyncDisposable {
         const facts = readFacts(this, entry.aux);
         if (facts === undefined) break; // the peer has gone already
         const request = new ConnectionRequest(this, entry.aux, facts);
-        if (onRequest === undefined) request.reject();
+        if (onRequest === undefined || this.#closing !== undefined) request.reject();
         else if (this.hold.begun) onRequest(request);
         else void this.hold.begin().then(() => onRequest(request)).catch(reportError);
         break;
@@ -456,7 +485,7 @@ export class Device implements AsyncDisposable {
   }
 
   #acceptStream(handle: number, { onStream }: ListenOptions): void {
-    if (onStream === undefined) {
+    if (onStream === undefined || this.#closing !== undefined) {
       this.native.weft_reject(handle, new Uint8Array(0), 0);
       return;
     }
@@ -471,9 +500,13 @@ export class Device implements AsyncDisposable {
     onStream(stream);
   }
 
-  /** Closes every listener, resets every connection and ends the background thread. */
-  async close(): Promise<void> {
-    if (!this.#open) return;
+  /** Closes every listener, resets every connection and ends the background thread. Nothing new can begin from now on. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    await undefined; // `#closing` is to be set before anything is ended
     for (const listener of this.#listeners.values()) await listener.close();
     const ends: Promise<unknown>[] = [];
     for (const endpoint of this.#endpoints) {
@@ -488,6 +521,7 @@ export class Device implements AsyncDisposable {
     // Memory of the engine's goes with the device: what is left of it must not be seen any more.
     for (const domain of this.#domains) domain[Symbol.dispose]();
     for (const events of this.#events) void events.return();
+    for (const queue of [...this.#awaited]) queue.deviceClosed();
     this.#open = false;
     this.#pump.close();
     this.native.weft_device_close(this.handle);

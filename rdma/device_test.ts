@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { connectPair, fill, openDescriptors, same, since, until, whole, within } from "./_testing/pair.ts";
-import { Access, Device, type RdmaError, type WorkCompletion } from "./mod.ts";
+import { Access, type Congestion, type ConnectionRequest, Device, RdmaError, type WorkCompletion } from "./mod.ts";
 
 /** Runs one of the processes beside this file; resolves with what it prints, its first line already parsed. */
 function spawn(name: string, ...args: string[]): { child: Deno.ChildProcess; lines: AsyncIterableIterator<string> } {
@@ -254,4 +254,109 @@ Deno.test("device: a library of another ABI, or none, is refused with what to do
   const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["eval", code] }).output();
   const text = new TextDecoder().decode(stdout);
   assert(text.startsWith("NotFound") && text.includes("deno task build") && text.includes("WEFT_LIBRARY"), text);
+});
+
+Deno.test("device: nothing begins while it is being closed, and whoever tries hears of it", async () => {
+  const pair = await connectPair();
+  const { client, server } = pair;
+  const there = { hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd };
+  // a client that connects again when its connection ends, and one that connects and closes at once
+  const again = client.qp.closed.then(() => client.device.connect(there));
+  const atOnce = client.device.connect(there);
+  const closing = client.device.close();
+  assertEquals(client.device.close(), closing);
+  await assertRejects(() => within(again), TypeError, "closed");
+  await assertRejects(() => within(atOnce));
+  await within(closing);
+  await server.device.close();
+});
+
+Deno.test("device: requests that come while it is being closed are turned away", async () => {
+  const pair = await connectPair();
+  const { client, server } = pair;
+  const requests: ConnectionRequest[] = [];
+  const listener = server.device.listen({ port: 0, onRequest: (request) => void requests.push(request) });
+  const connecting = client.device.connect({ hostname: "127.0.0.1", port: listener.port, pd: client.pd });
+  await until(() => requests.length === 1);
+  const closing = server.device.close();
+  const error = await assertRejects(() => requests[0].accept({ pd: server.pd }), RdmaError);
+  assertEquals(error.code, "Closed");
+  await assertRejects(() => within(connecting), RdmaError);
+  await within(closing);
+  await client.device.close();
+});
+
+Deno.test("device: what `onReady` throws fails the connect or accept, and ends the connection", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const thrown = new Error("the application's");
+  const onReady = () => {
+    throw thrown;
+  };
+  const there = { hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd };
+  assertEquals(await within(assertRejects(() => client.device.connect({ ...there, onReady }))), thrown);
+  const failed = Promise.withResolvers<unknown>();
+  const listener = server.device.listen({
+    port: 0,
+    onRequest: (request) => request.accept({ pd: server.pd, onReady }).catch(failed.resolve),
+  });
+  const qp = await client.device.connect({ ...there, port: listener.port });
+  assertEquals(await within(failed.promise), thrown);
+  await within(qp.closed);
+  // an attempt that is given up in `onReady` is given up
+  const { signal, abort } = aborter();
+  const given = client.device.connect({ ...there, signal, onReady: abort });
+  await assertRejects(() => within(given), DOMException, "aborted");
+  await until(() => [client, server].every(({ device }) => device.counters().liveConnections === 1));
+});
+
+function aborter() {
+  const controller = new AbortController();
+  return { signal: controller.signal, abort: () => controller.abort() };
+}
+
+Deno.test("device: a congestion control that the system has not got is named, to whichever side asked for it", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const congestion = "vegas" as Congestion; // none that this library knows
+  const there = { hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd };
+  const refused = await assertRejects(() => client.device.connect({ ...there, congestion }), RdmaError, "vegas");
+  assertEquals(refused.code, "Invalid");
+  const failed = Promise.withResolvers<RdmaError>();
+  const listener = server.device.listen({
+    port: 0,
+    onRequest: (request) => request.accept({ pd: server.pd, congestion }).catch(failed.resolve),
+  });
+  const rejected = await assertRejects(() => client.device.connect({ ...there, port: listener.port }), RdmaError);
+  assertEquals(rejected.code, "Rejected");
+  const error = await failed.promise;
+  assertEquals([error.code, error.message.includes("vegas")], ["Invalid", true]);
+  await until(() => server.device.counters().liveConnections === 1);
+});
+
+Deno.test("device: times may be fractions and as long as one likes; polling that cannot be done is refused", async () => {
+  for (const polling of [{ spinNs: -1 }, { spinNs: NaN }, { spinNs: 1e9 }, { hotUs: NaN }, { waitUs: Infinity }]) {
+    assertThrows(() => Device.open({ polling }), RangeError, "polling");
+  }
+  await using device = Device.open({ polling: { spinNs: 0.5, hotUs: 0.1, waitUs: 0.5 } });
+  assertEquals(device.progress(33.3333), 0);
+  assertEquals(device.wait(1.5), 0);
+  const pd = device.allocateProtectionDomain();
+  const listener = device.listen({ port: 0, onRequest: (request) => void request.accept({ pd }) });
+  const connecting = device.connect({ hostname: "127.0.0.1", port: listener.port, pd });
+  // its first turns end by sleeping for what was asked
+  const qp = await within(connecting);
+  qp.postRecv([], () => {});
+  const ended = qp.closed;
+  qp.abort();
+  assert(device.wait(Infinity) > 0, "until something completes");
+  await within(ended);
+});
+
+Deno.test("device: what an application throws when a wake-up calls it is said by its own message", async () => {
+  const script = new URL("./_testing/throwing_server.ts", import.meta.url).pathname;
+  const args = ["run", "-A", "--no-check", script];
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), { args, env: { NO_COLOR: "1" } }).output();
+  const text = new TextDecoder().decode(stderr);
+  assert(code === 1 && text.includes("the application's own error"), text);
 });

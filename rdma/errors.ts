@@ -125,6 +125,24 @@ export function codeOf(status: number): RdmaErrorCode {
   return RDMA_ERROR_CODES[-status] ?? "System";
 }
 
+/** Why a start-up was refused before it began. */
+export function startupError(status: number, { congestion }: { congestion?: string }): RdmaError {
+  const code = codeOf(status);
+  // everything else has been checked
+  const message = code === "Invalid" && congestion !== undefined
+    ? `this system has no congestion control "${congestion}"`
+    : undefined;
+  return new RdmaError(code, { message });
+}
+
+/**
+ * Reports what a function of the application's threw, like an exception that nobody catches, but lets the caller go on. In a turn of its own: the exception is lost
+ * where it is reported within a callback of the runtime's, as a wake-up is.
+ */
+export function reportLater(error: unknown): void {
+  queueMicrotask(() => reportError(error));
+}
+
 /** The Terminate in a Closed entry's detail, if there is one. */
 export function unpackTerminate(detail: number): TerminateInfo | undefined {
   if (detail >>> 31 === 0) return undefined;

@@ -5,7 +5,7 @@
  */
 import type { ConnectionFacts } from "./connection.ts";
 import type { Device } from "./device.ts";
-import { RdmaError } from "./errors.ts";
+import { codeOf, RdmaError, startupError } from "./errors.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
 import { QueuePair, type Queues } from "./queue_pair.ts";
 import type { Stream } from "./stream.ts";
@@ -154,29 +154,42 @@ export class ConnectionRequest {
   }
 
   /**
-   * Accepts. `onReady` is called with the queue pair before anything can arrive on it: the place to post receives.
+   * Accepts. `onReady` is called with the queue pair before anything can arrive on it: the place to post receives. Rejects with what it throws, and the connection
+   * is aborted then.
    *
-   * @throws {RdmaError} `Closed` where the peer has gone meanwhile
+   * @throws {RdmaError} `Closed` where the peer has gone meanwhile, or the device is being closed; `Invalid` for a congestion control that the system has not got:
+   * the peer is rejected
    */
   accept(options: StartupOptions & Queues & { onReady?: (qp: QueuePair) => void }): Promise<QueuePair> {
-    const device = this.#device.usable();
+    const device = this.#device;
     const settings = device.settings(options);
     const privateData = checkPrivateData(options.privateData, this.#facts);
     this.#answer();
+    if (device.closing) {
+      if (device.open) device.native.weft_reject(this.#handle, new Uint8Array(0), 0);
+      return gone("the device is closed");
+    }
     const tag = device.reserve();
     const qp = new QueuePair(device, { tag, handle: this.#handle, queues: options });
     const status = device.native.weft_accept(this.#handle, tag, settings, privateData, privateData.byteLength);
     if (status < 0) {
       device.unreserve(tag);
-      device.native.weft_release(this.#handle);
       options.receives?.detach();
-      const gone = Promise.reject(new RdmaError("Closed", { message: "the peer has gone" }));
-      // A peer that goes must not end a process that accepts without looking back.
-      gone.catch(() => {});
-      return gone;
+      const code = codeOf(status);
+      if (code !== "Closed" && code !== "BadHandle") {
+        device.native.weft_reject(this.#handle, new Uint8Array(0), 0);
+        return Promise.reject(startupError(status, options));
+      }
+      device.native.weft_release(this.#handle);
+      return gone("the peer has gone");
     }
     device.attach(tag, qp);
-    options.onReady?.(qp);
+    try {
+      options.onReady?.(qp);
+    } catch (error) {
+      qp.abort();
+      return Promise.reject(error);
+    }
     qp.start(options.onReady !== undefined);
     device.kick();
     return Promise.resolve(qp);
@@ -194,4 +207,11 @@ export class ConnectionRequest {
     if (this.#answered) throw new TypeError("the request was answered already");
     this.#answered = true;
   }
+}
+
+/** What becomes of an acceptance that comes too late, which must not end a process that accepts without looking back. */
+function gone(message: string): Promise<never> {
+  const rejection = Promise.reject(new RdmaError("Closed", { message }));
+  rejection.catch(() => {});
+  return rejection;
 }

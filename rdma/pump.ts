@@ -8,7 +8,7 @@ import { setImmediate } from "node:timers";
 import type { Socket } from "node:net";
 import { RING_ENTRY_WORDS, RING_HEAD_WORD, RING_HEADER_WORDS } from "./_ffi/layout.ts";
 import type { Native } from "./_ffi/library.ts";
-import { check } from "./errors.ts";
+import { check, reportLater } from "./errors.ts";
 
 /** One entry of the ring, reused for every call. */
 export interface RingEntry {
@@ -28,7 +28,7 @@ export interface RingEntry {
 
 /** How the pump trades latency for idle time. */
 export interface PollingOptions {
-  /** Native spinning within one poll, nanoseconds. */
+  /** Native spinning within one poll, nanoseconds; at most a millisecond, for nothing else of this thread runs meanwhile. */
   spinNs?: number;
   /** How long to go on polling after the last completion before going to sleep, microseconds. 0: sleep at once. */
   hotUs?: number;
@@ -58,11 +58,27 @@ const PIPELESS_MS = 100;
 /** Of 2 to this power answers one is waited for, where none came at once. */
 const FRUITLESS_MAX = 6;
 
+/** The most that may be asked for as `spinNs`, */
+const SPIN_NS_MAX = 1_000_000;
+/** and as `waitUs`. */
+const WAIT_US_MAX = 1_000_000;
+
+/** The longest sleep that one call can be asked for, microseconds: more than an hour. */
+const SLEEP_US_MAX = 0xffff_ffff;
+
 /** Room for bytes that wake: one each time. */
 const WAKE_BYTES = 64;
 
 /** Devices of this thread: who sleeps for one of several keeps the others waiting. */
 let pumps = 0;
+
+/** Throws `RangeError` for what cannot be done. */
+export function checkPolling({ spinNs = 0, hotUs = 0, waitUs = 0 }: PollingOptions): void {
+  const isPossible = spinNs >= 0 && spinNs <= SPIN_NS_MAX && hotUs >= 0 && waitUs >= 0 && waitUs <= WAIT_US_MAX;
+  if (!isPossible) {
+    throw new RangeError(`polling: spinNs from 0 to ${SPIN_NS_MAX}, hotUs from 0, waitUs from 0 to ${WAIT_US_MAX}`);
+  }
+}
 
 /** Polls the ring of one device and hands its entries on, many for one wake-up. */
 export class Pump {
@@ -125,9 +141,10 @@ export class Pump {
     this.#handle = options.handle;
     this.#handler = options.handler;
     this.#batchEnd = options.batchEnd;
-    this.#spinNs = options.polling?.spinNs ?? SPIN_NS;
+    this.#spinNs = Math.ceil(options.polling?.spinNs ?? SPIN_NS);
     this.#hotMs = (options.polling?.hotUs ?? HOT_US) / 1000;
-    this.#waitUs = options.polling?.waitUs;
+    const waitUs = options.polling?.waitUs;
+    this.#waitUs = waitUs === undefined ? undefined : Math.ceil(waitUs);
     const pointer = Deno.UnsafePointer.create(BigInt(options.ringAddress))!;
     this.#words = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(pointer, options.ringBytes));
     this.#mask = (this.#words.length - RING_HEADER_WORDS) / RING_ENTRY_WORDS - 1;
@@ -168,12 +185,13 @@ export class Pump {
 
   /** Takes every entry that is ready. Spins for at most `spinNs` nanoseconds until there is one, or payload has moved. Returns how many there were. */
   poll(spinNs: number): number {
-    return this.#closed ? 0 : this.#take(this.#native.weft_progress(this.#handle, spinNs));
+    return this.#closed ? 0 : this.#take(this.#native.weft_progress(this.#handle, Math.ceil(spinNs)));
   }
 
   /** The same, asleep for at most `waitUs` microseconds until there is one. */
   wait(waitUs: number): number {
-    return this.#closed ? 0 : this.#take(this.#native.weft_wait(this.#handle, waitUs));
+    const micros = Math.min(Math.ceil(waitUs), SLEEP_US_MAX);
+    return this.#closed ? 0 : this.#take(this.#native.weft_wait(this.#handle, micros));
   }
 
   #take(ready: number): number {
@@ -283,7 +301,7 @@ export class Pump {
           this.#handler(entry);
         } catch (error) {
           // a completion's consumer is to blame, not the queue; the rest of the batch goes on
-          reportError(error);
+          reportLater(error);
         }
         // where the handler polled, the rest of the batch has been handled
         if (this.#closed || words[RING_HEAD_WORD] !== head) return;
