@@ -63,6 +63,17 @@ export interface Registration extends AddressingOptions {
   length?: number;
 }
 
+/** A change of a STag that a work request is to make, or has made at once. For queue pairs. */
+export interface StagChange {
+  /** The STag that becomes invalid with it; 0: none. */
+  readonly old: number;
+  /** The work request has ended. Until then both STags are revoked with what they are of. */
+  end(isDone: boolean): void;
+}
+
+/** What of a region changes when it is registered anew. */
+type Named = Pick<MemoryRegion, "stag" | "addressNumber" | "address" | "byteLength" | "access" | "bytes">;
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The flags of {@linkcode Access}, and how memory is addressed, as the engine takes them. */
@@ -93,6 +104,8 @@ export class MemoryRegion implements Disposable, LocalMemory {
   #bytes: Uint8Array;
   #owned: boolean;
   #live = true;
+  /** As what it was registered before, and may still be: work requests that are to change that have not ended. The latest is the last one. */
+  #earlier: readonly Named[] = [];
 
   /** Use {@linkcode ProtectionDomain.allocate} or {@linkcode ProtectionDomain.register}. */
   constructor(
@@ -147,12 +160,12 @@ export class MemoryRegion implements Disposable, LocalMemory {
    * @throws {RdmaError} `Invalid` for bounds beyond that
    */
   reregister(registration: Registration): void {
-    const { native, handle } = this.pd.device;
-    native.weft_memory_invalidate(handle, this.renew(registration, { active: true }).old);
+    this.renew(registration, { active: true });
+    this.#revokeEarlier();
   }
 
   /** Gives the region another STag, which is valid at once (`active`) or when a work request makes it so. For queue pairs. */
-  renew(registration: Registration, { active }: { active: boolean }): { old: number; undo(): void } {
+  renew(registration: Registration, { active }: { active: boolean }): StagChange {
     if (!this.#live) throw new TypeError("the region is deregistered");
     const { offset = 0, access } = registration;
     const { length = this.#whole.byteLength - offset } = registration;
@@ -160,19 +173,32 @@ export class MemoryRegion implements Disposable, LocalMemory {
     const word = accessWord(access, registration) | MemoryFlag.Reregister | (active ? 0 : MemoryFlag.Inactive);
     check(native.weft_memory_bind(handle, this.stag, offset, length, word, 0, out));
     const before = { ...this.#fields(), bytes: this.#bytes };
+    const [stag] = out;
+    this.#earlier = [...this.#earlier, before];
     this.#set({
-      stag: out[0],
+      stag,
       addressNumber: out[1],
       address: BigInt(out[2]),
       byteLength: length,
       access,
       bytes: this.#whole.subarray(offset, offset + length),
     });
-    const undo = () => {
-      if (this.pd.device.open) native.weft_memory_invalidate(handle, this.stag);
-      this.#set(before);
-    };
-    return { old: before.stag, undo };
+    return { old: before.stag, end: (isDone) => this.#endChange(stag, isDone) };
+  }
+
+  /** The work request that was to make `stag` valid has ended. */
+  #endChange(stag: number, isDone: boolean): void {
+    const all = [...this.#earlier, { ...this.#fields(), bytes: this.#bytes }];
+    const at = all.findIndex((each) => each.stag === stag);
+    if (at < 0 || !this.#live) return; // revoked meanwhile
+    revokeAll(this.pd, isDone ? all.splice(0, at) : all.splice(at, 1));
+    this.#set(all.pop()!);
+    this.#earlier = all;
+  }
+
+  #revokeEarlier(): void {
+    revokeAll(this.pd, this.#earlier);
+    this.#earlier = [];
   }
 
   #fields() {
@@ -180,9 +206,7 @@ export class MemoryRegion implements Disposable, LocalMemory {
     return { stag, addressNumber, address, byteLength, access };
   }
 
-  #set(
-    { bytes, ...fields }: Pick<MemoryRegion, "stag" | "addressNumber" | "address" | "byteLength" | "access" | "bytes">,
-  ) {
+  #set({ bytes, ...fields }: Named) {
     Object.assign(this as Mutable<MemoryRegion>, fields);
     this.#bytes = bytes;
   }
@@ -196,6 +220,7 @@ export class MemoryRegion implements Disposable, LocalMemory {
     this.#live = false;
     this.pd.forget(this);
     registrations.get(this.#whole.buffer)?.delete(this);
+    this.#revokeEarlier();
     const { open, handle, native, hold } = this.pd.device;
     const buffer = this.#whole.buffer;
     if (!this.#owned) {
@@ -238,6 +263,8 @@ export class MemoryWindow implements Disposable, LocalMemory {
   #bytes: Uint8Array = new Uint8Array(0);
   #region: MemoryRegion | undefined;
   #live = false;
+  /** STags that it had and that may still be valid: work requests that are to end them have not ended. */
+  #earlier: readonly { stag: number }[] = [];
 
   /** Use {@linkcode MemoryRegion.bind} or {@linkcode ProtectionDomain.allocateWindow}. */
   constructor(pd: ProtectionDomain) {
@@ -264,7 +291,7 @@ export class MemoryWindow implements Disposable, LocalMemory {
     region: MemoryRegion,
     { offset, length, access, ...shown }: AddressingOptions & { offset: number; length: number; access: number },
     { connection, active }: AssociationOptions & { active: boolean },
-  ): { old: number; undo(): void } {
+  ): StagChange {
     if (!region.live) throw new TypeError("the region is deregistered");
     if (region.pd !== this.pd) throw new TypeError("the region is of another protection domain");
     const { native, handle, out } = this.pd.device.usable();
@@ -272,31 +299,60 @@ export class MemoryWindow implements Disposable, LocalMemory {
     check(native.weft_memory_bind(handle, region.stag, offset, length, word, connection?.handle ?? 0, out));
     const [stag, addressNumber, to] = out;
     const old = this.#live ? this.stag : 0;
-    if (active && old !== 0) native.weft_memory_invalidate(handle, old);
+    if (active) this.revoke();
+    else if (old !== 0) this.#earlier = [...this.#earlier, { stag: old }];
     Object.assign(this as Mutable<MemoryWindow>, { stag, addressNumber, address: BigInt(to), byteLength: length });
     this.#bytes = region.bytes.subarray(offset, offset + length);
     this.#region = region;
     this.#live = true;
-    return { old, undo: () => this.stag === stag ? this.revoke() : undefined };
+    const end = (isDone: boolean) => {
+      // where it was bound once more meanwhile, that work ends this STag, or is flushed in its turn
+      if (this.stag === stag) this.#endEarlier(isDone);
+      else if (isDone) this.#forget(old);
+    };
+    return { old, end };
   }
 
   /** A work request that makes it invalid was posted. For queue pairs. */
-  unbind(): void {
+  unbind(): StagChange {
+    const { stag } = this;
     this.#live = false;
+    this.#earlier = [...this.#earlier, { stag }];
+    const end = (isDone: boolean) => {
+      const isBound = !isDone && this.stag === stag && this.#earlier.some((each) => each.stag === stag);
+      if (isBound) this.#live = true;
+      if (isDone || isBound) this.#forget(stag);
+    };
+    return { old: stag, end };
+  }
+
+  #endEarlier(isDone: boolean): void {
+    if (!isDone) return this.revoke();
+    revokeAll(this.pd, this.#earlier);
+    this.#earlier = [];
+  }
+
+  #forget(stag: number): void {
+    this.#earlier = this.#earlier.filter((each) => each.stag !== stag);
   }
 
   /** Makes the STag invalid. A peer may have done so already by Send with Invalidate; that is no error. */
   revoke(): void {
-    if (!this.#live) return;
+    revokeAll(this.pd, this.#live ? [...this.#earlier, this] : this.#earlier);
     this.#live = false;
-    const { device } = this.pd;
-    if (device.open) device.native.weft_memory_invalidate(device.handle, this.stag);
+    this.#earlier = [];
   }
 
   /** The same as {@linkcode revoke}. */
   [Symbol.dispose](): void {
     this.revoke();
   }
+}
+
+/** Makes STags invalid; it is no error where they are already. */
+function revokeAll({ device }: ProtectionDomain, named: readonly { stag: number }[]): void {
+  if (!device.open) return;
+  for (const { stag } of named) device.native.weft_memory_invalidate(device.handle, stag);
 }
 
 /**

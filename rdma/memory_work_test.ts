@@ -241,3 +241,73 @@ Deno.test("zero-based memory: the tagged offset of its first byte is 0, for regi
   await assertRejects(() => client.qp.read(whole(sink), { stag: window.stag, address: 1n }), RdmaError);
   assertEquals((await client.qp.closed)?.terminate, { layer: 0, etype: 1, code: 1 });
 });
+
+/** A pair whose server's work waits: the client has sent nothing yet (RFC 5044 §7.1.2). */
+const waiting = () => connectPair({ client: { peerToPeer: false } });
+
+Deno.test("register: work that is flushed leaves the region as it was, however much of it there was", async () => {
+  await using pair = await waiting();
+  const { client, server } = pair;
+  const region = server.pd.allocate(4096, Access.RemoteRead);
+  fill(region.bytes, 1);
+  const { stag } = region;
+  const status: string[] = [];
+  const post = (access: number) =>
+    server.qp.postSend({ opcode: "register", region, access, offset: 1024 }, (done) => status.push(done.status));
+  post(Access.RemoteWrite);
+  post(Access.LocalOnly);
+  const regions = server.device.counters().regions;
+  server.qp.abort();
+  await within(server.qp.closed);
+  assertEquals([...status, region.stag, region.byteLength], ["flushed", "flushed", stag, 4096]);
+  assertEquals(server.device.counters().regions, regions - 2);
+  const qp = await client.device.connect({ hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd });
+  const sink = client.pd.allocate(4096);
+  await qp.read(whole(sink), region);
+  assert(same(sink.bytes, region.bytes));
+});
+
+Deno.test("register, bind: what is given up while the work waits is out of reach by every STag that it had", async () => {
+  await using pair = await waiting();
+  const { client, server } = pair;
+  const bytes = new Uint8Array(4096);
+  const regions = server.device.counters().regions;
+  const region = server.pd.register(bytes, ALL);
+  const first = { stag: region.stag, address: region.address };
+  server.qp.postSend({ opcode: "register", region, access: ALL });
+  const memory = server.pd.allocate(4096);
+  const window = memory.bind({ access: ALL });
+  const bound = { stag: window.stag, address: window.address };
+  const part = { offset: 0, length: 64, access: ALL };
+  server.qp.postSend({ opcode: "bind", window, region: memory, ...part, shared: true });
+  const other = memory.bind({ access: ALL });
+  const otherStag = { stag: other.stag, address: other.address };
+  server.qp.postSend({ opcode: "invalidateLocal", target: other });
+  region.deregister();
+  window.revoke();
+  other.revoke();
+  assertEquals(server.device.counters().regions, regions + 1);
+  server.qp.abort();
+  await within(server.qp.closed);
+  assertEquals(server.device.counters().regions, regions + 1);
+  for (const remote of [first, bound, otherStag]) {
+    const qp = await client.device.connect({ hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd });
+    qp.postSend({ opcode: "write", local: whole(client.pd.allocate(64)), remote });
+    const error: RdmaError | undefined = await within(qp.closed);
+    assertEquals(error?.terminate, { layer: 1, etype: 1, code: 0 });
+  }
+});
+
+Deno.test("invalidateLocal: work that is flushed leaves the window bound", async () => {
+  await using pair = await waiting();
+  const { server } = pair;
+  const window = server.pd.allocate(4096).bind({ access: ALL });
+  server.qp.postSend({ opcode: "invalidateLocal", target: window });
+  assertEquals(window.live, false);
+  server.qp.abort();
+  await within(server.qp.closed);
+  assertEquals(window.live, true);
+  const { regions } = server.device.counters();
+  window.revoke();
+  assertEquals(server.device.counters().regions, regions - 1);
+});

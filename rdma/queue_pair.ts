@@ -15,7 +15,14 @@ import type { CompletionQueue } from "./completion_queue.ts";
 import type { Device } from "./device.ts";
 import { RdmaError, type TerminateInfo } from "./errors.ts";
 import type { AsyncEventType } from "./async_events.ts";
-import type { AddressingOptions, LocalMemory, MemoryRegion, MemoryWindow, Registration } from "./memory_region.ts";
+import type {
+  AddressingOptions,
+  LocalMemory,
+  MemoryRegion,
+  MemoryWindow,
+  Registration,
+  StagChange,
+} from "./memory_region.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
 import type { SharedReceiveQueue } from "./shared_receive_queue.ts";
 
@@ -141,15 +148,20 @@ export type AtomicWork =
 const ALL_BITS = 0xffff_ffff_ffff_ffffn;
 const NO_ELEMENTS: readonly LocalSge[] = [];
 
+/** Words of 64 bits. Throws for what is no bigint. */
+function words64(...values: readonly bigint[]): readonly bigint[] {
+  return values.map((value) => BigInt.asUintN(64, value));
+}
+
 function operandsOf(work: AtomicWork): [opcode: number, operands: readonly bigint[]] {
   switch (work.opcode) {
     case "fetchAdd":
-      return [WorkOpcode.FetchAdd, [BigInt.asUintN(64, work.add), work.mask ?? 0n, 0n, 0n]];
+      return [WorkOpcode.FetchAdd, words64(work.add, work.mask ?? 0n, 0n, 0n)];
     case "swap":
-      return [WorkOpcode.Swap, [BigInt.asUintN(64, work.swap), work.mask ?? ALL_BITS, 0n, 0n]];
+      return [WorkOpcode.Swap, words64(work.swap, work.mask ?? ALL_BITS, 0n, 0n)];
     case "compareSwap": {
       const { swap, compare, mask = ALL_BITS, compareMask = ALL_BITS } = work;
-      return [WorkOpcode.CmpSwap, [BigInt.asUintN(64, swap), mask, BigInt.asUintN(64, compare), compareMask]];
+      return [WorkOpcode.CmpSwap, words64(swap, mask, compare, compareMask)];
     }
   }
 }
@@ -280,6 +292,7 @@ export class QueuePair extends Connection {
   ): void {
     const length = work.local.reduce((sum, element) => sum + element.length, 0);
     if (length > INLINE_MAX) throw new RangeError(`at most ${INLINE_MAX} bytes can be inline`);
+    const bytes = gather(work.local, length); // may throw, which nothing may between `begin` and `payload`
     let flags = signal | WorkFlag.Inline;
     if (work.opcode === "write") {
       this.begin(WorkOpcode.Write, flags, length, done, undefined, work.remote.stag, work.remote.address);
@@ -287,12 +300,6 @@ export class QueuePair extends Connection {
       if (work.invalidate !== undefined) flags |= WorkFlag.Invalidate;
       if (work.solicited) flags |= WorkFlag.Solicited;
       this.begin(WorkOpcode.Send, flags, length, done, undefined, 0, 0n, work.invalidate ?? 0);
-    }
-    const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const { region, offset, length } of work.local) {
-      bytes.set(region.bytes.subarray(offset, offset + length), at);
-      at += length;
     }
     this.payload(bytes);
   }
@@ -312,36 +319,47 @@ export class QueuePair extends Connection {
     if (this.heard) return;
     const timers = NUDGES_MS.map((delayMs) =>
       setTimeout(() => {
-        if (!this.heard && !this.isClosed) {
-          this.postSend({ opcode: "write", local: [], remote: { stag: 0, address: 0n } });
-        }
+        if (!this.heard && !this.isClosed) this.#nudge();
       }, delayMs)
     );
     timers.forEach(Deno.unrefTimer);
     this.closed.then(() => timers.forEach(clearTimeout));
   }
 
+  /** Nobody hears of it: it is none of the application's work. */
+  #nudge(): void {
+    try {
+      this.postSend({ opcode: "write", local: [], remote: { stag: 0, address: 0n }, signalled: false }, () => {});
+    } catch (error) {
+      // whoever has that much on its way to the peer needs no more
+      if (!(error instanceof RdmaError && error.code === "Exhausted")) throw error;
+    }
+  }
+
   #postMemoryWork(work: MemoryWork, flags: number, done: Completed | undefined): void {
     if (this.isClosed) throw this.closedError();
+    // in any case: until it is known how the work ended, both the STag before and the one after it are their owner's to revoke
+    flags |= WorkFlag.Signalled;
+    let change: StagChange | undefined;
+    const completed: Completed = (completion) => {
+      change?.end(completion.status === "success");
+      done?.(completion);
+    };
     if (work.opcode === "invalidateLocal") {
       const { target } = work;
       if (!target.live) throw new TypeError("the memory is not registered or bound");
-      this.begin(WorkOpcode.Invalidate, flags, 0, done, target, target.stag);
-      if ("unbind" in target) target.unbind();
+      this.begin(WorkOpcode.Invalidate, flags, 0, completed, target, target.stag);
+      if ("unbind" in target) change = target.unbind();
       return;
     }
-    const change = work.opcode === "bind"
+    change = work.opcode === "bind"
       ? work.window.bind(work.region, work, { connection: work.shared ? undefined : this, active: false })
       : work.region.renew(work, { active: false });
     const { stag } = work.opcode === "bind" ? work.window : work.region;
-    const completed: Completed = (completion) => {
-      if (completion.status !== "success") change.undo();
-      done?.(completion);
-    };
     try {
       this.begin(WorkOpcode.Activate, flags, 0, completed, work, stag, 0n, change.old);
     } catch (error) {
-      change.undo();
+      change.end(false);
       throw error;
     }
   }
@@ -454,6 +472,21 @@ function endOf(error: RdmaError | undefined, state: QueuePairState): AsyncEventT
 /** Whether a Terminate tells of memory: RDMAP's remote protection errors, DDP's errors of tagged buffers (RFC 5040 §4.8). */
 function isAccessError(terminate: TerminateInfo | undefined): boolean {
   return terminate !== undefined && terminate.layer < 2 && terminate.etype === 1;
+}
+
+/** The bytes of a scatter/gather list, `length` altogether. */
+function gather(local: readonly LocalSge[], length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const { region, offset, length } of local) {
+    const { buffer } = region.bytes;
+    if (buffer instanceof ArrayBuffer && buffer.detached) {
+      throw new TypeError("the buffer is detached: its bytes cannot be copied");
+    }
+    bytes.set(region.bytes.subarray(offset, offset + length), at);
+    at += length;
+  }
+  return bytes;
 }
 
 /** For work that is not signalled: the engine reports some of it all the same. */

@@ -292,3 +292,57 @@ Deno.test("queue pair: work posted by a callback, and polling by a callback", as
   await until(() => done.length === 20 * 51);
   for (let depth = 0; depth <= 50; depth++) assertEquals(done.filter((d) => d === depth).length, 20);
 });
+
+Deno.test("queue pair: work that is refused leaves nothing behind: what is posted next is what leaves", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const target = server.pd.allocate(64, Access.RemoteWrite | Access.RemoteAtomic);
+  const array = new Uint8Array(24).fill(9);
+  const source = client.pd.register(array);
+  array.buffer.transfer();
+  const { qp } = client;
+  const done: string[] = [];
+  const posts: (() => void)[] = [
+    () =>
+      qp.postSend({ opcode: "write", local: whole(source), remote: target, inline: true }, () => done.push("write")),
+    // what a type check would find, and a program may run without
+    () => qp.postSend({ opcode: "swap", swap: 5 as unknown as bigint, remote: target }, () => done.push("swap")),
+    () =>
+      qp.postSend({ opcode: "swap", swap: 5n, mask: 5 as unknown as bigint, remote: target }, () => done.push("mask")),
+    () =>
+      qp.postSend(
+        { opcode: "write", local: [], remote: { stag: 1, address: "x" as unknown as bigint } },
+        () => done.push("address"),
+      ),
+  ];
+  const received = server.qp.recv([]);
+  posts.forEach((post) => assertThrows(post, TypeError));
+  await within(qp.sendImmediate(77n));
+  assertEquals((await within(received)).immediate, 77n);
+  assertEquals(done, []);
+  assertEquals(target.bytes, new Uint8Array(64));
+});
+
+Deno.test("queue pair: a silent peer is nudged without a completion that nobody posted, nor an error where the queue is full", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const queue = client.device.createCompletionQueue();
+  const there = { hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd };
+  const target = server.pd.allocate(1 << 20, Access.RemoteWrite);
+  const source = client.pd.allocate(1 << 20);
+  const qp = await client.device.connect({ ...there, sendQueue: queue });
+  qp.postSend({ opcode: "write", local: whole(source), remote: target, id: "mine" });
+  await until(() => qp.counters().writes === 4);
+  assertEquals(queue.poll().map(({ id }) => id), ["mine"]);
+  // more than the queue takes, for as long as until the first nudge
+  const busy = await client.device.connect(there);
+  const full = () => {
+    for (;;) busy.postSend({ opcode: "write", local: whole(source), remote: target }, () => {});
+  };
+  for (const end = performance.now() + 80; performance.now() < end;) {
+    assertEquals(assertThrows(full, RdmaError).code, "Exhausted");
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  busy.abort();
+  await within(busy.closed);
+});

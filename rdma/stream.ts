@@ -21,17 +21,18 @@ export class Stream extends Connection {
   #post(opcode: number, pieces: readonly Uint8Array[], done: Completed | undefined): void {
     const { native } = this.device;
     let total = 0;
-    for (const { buffer, byteLength } of pieces) {
+    const addresses: number[] = [];
+    for (const piece of pieces) {
+      if (!(piece instanceof Uint8Array)) throw new TypeError("pieces are Uint8Arrays");
+      const { buffer, byteLength } = piece;
       if (buffer instanceof ArrayBuffer && (buffer.resizable || buffer.detached)) {
         throw new TypeError("a resizable or detached buffer cannot be used: it does not stay in place");
       }
       total += byteLength;
+      addresses.push(byteLength === 0 ? 0 : native.weft_address(piece as Uint8Array<ArrayBuffer>));
     }
     if (total > 0xffff_ffff) throw new RangeError("at most 2^32 - 1 bytes at once");
     this.begin(opcode, done === undefined ? 0 : WorkFlag.Signalled, pieces.length, done, pieces);
-    for (const piece of pieces) {
-      const address = piece.byteLength === 0 ? 0 : native.weft_address(piece as Uint8Array<ArrayBuffer>);
-      this.sge(0, address, piece.byteLength);
-    }
+    pieces.forEach((piece, i) => this.sge(0, addresses[i], piece.byteLength));
   }
 }
