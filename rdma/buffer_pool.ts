@@ -57,10 +57,11 @@ export class BufferPool implements Disposable {
   /**
    * Lends a buffer of at least `lengthBytes`; `bytes` is exactly that long. Its contents are whatever was there before.
    *
-   * @throws {RdmaError} `Exhausted` where the pool has reached its limit
+   * @throws {RdmaError} `Exhausted` where the pool has reached its limit  @throws {TypeError} where the device is closed
    */
   take(lengthBytes: number): PooledBuffer {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes < 0) throw new RangeError("not a length");
+    this.#pd.device.usable(); // with the device its memory has gone
     const size = Math.max(BUFFER_BYTES_MIN, 2 ** Math.ceil(Math.log2(Math.max(lengthBytes, 1))));
     const free = this.#free.get(size) ?? this.#addClass(size);
     const place = free.pop() ?? this.#grow(size, free);
@@ -89,8 +90,10 @@ export class BufferPool implements Disposable {
   }
 
   #grow(size: number, free: Place[]): Place {
-    const slabBytes = Math.max(size, SLAB_BYTES);
-    if (this.#bytes + slabBytes > this.#bytesMax) {
+    const left = this.#bytesMax - this.#bytes;
+    // whole buffers, as many as a slab has and the limit allows
+    const slabBytes = Math.max(1, Math.floor(Math.min(SLAB_BYTES, left) / size)) * size;
+    if (slabBytes > left) {
       throw new RdmaError("Exhausted", { message: `the buffer pool has reached its limit of ${this.#bytesMax} bytes` });
     }
     const region = this.#pd.allocate(slabBytes);

@@ -46,6 +46,17 @@ Deno.test("buffer pool: has a limit", async () => {
   for (const length of [-1, 0.5, NaN, 2 ** 53]) assertThrows(() => pool.take(length), RangeError);
 });
 
+Deno.test("buffer pool: a limit below a slab's size is as good as any, and nothing is lent of a closed device", async () => {
+  const device = Device.open();
+  const pool = new BufferPool(device.allocateProtectionDomain(), { bytesMax: 20_000 });
+  const buffers = [1, 4096, 64, 4095].map((length) => pool.take(length));
+  assertEquals(pool.lent, 4);
+  assertThrows(() => pool.take(1), RdmaError, "limit");
+  buffers.forEach((buffer) => buffer.release());
+  await device.close();
+  assertThrows(() => pool.take(1), TypeError, "closed");
+});
+
 Deno.test("buffer pool: what it lends can be sent and received into, and its end takes everything back", async () => {
   await using pair = await connectPair();
   const { client, server } = pair;

@@ -55,6 +55,9 @@ Deno.test("memory region: memory that does not stay in place is refused", async 
   const detached = new Uint8Array(8);
   detached.buffer.transfer();
   assertThrows(() => pd.register(detached), TypeError, "detached");
+  for (const other of [new ArrayBuffer(64), [1, 2, 3], "abc"]) {
+    assertThrows(() => pd.register(other as unknown as Uint8Array), TypeError, "view");
+  }
   assertEquals(device.counters().regions, 0);
 });
 

@@ -66,7 +66,7 @@ export class ProtectionDomain implements Disposable {
    * Registers memory of the application's in place: a typed array or another view, of shared memory, too. Whatever becomes of the buffer meanwhile (an `ArrayBuffer`
    * may be transferred), its memory stays until the region is deregistered.
    *
-   * @throws {TypeError} for a detached buffer, and for a resizable `ArrayBuffer`, whose memory may shrink (a growable `SharedArrayBuffer` will do)
+   * @throws {TypeError} for what is no view, for a detached buffer, and for a resizable `ArrayBuffer`, whose memory may shrink (a growable `SharedArrayBuffer` will do)
    * @throws {RdmaError} `System` for an `ArrayBuffer` where the program cannot connect to itself, on 127.0.0.1, which holding its memory needs
    */
   register(
@@ -75,6 +75,7 @@ export class ProtectionDomain implements Disposable {
     options: AddressingOptions & AssociationOptions = {},
   ): MemoryRegion {
     const word = accessWord(access, options);
+    if (!ArrayBuffer.isView(view)) throw new TypeError("a typed array or another view is registered, nothing else");
     const { buffer } = view;
     const detachable = buffer instanceof ArrayBuffer ? buffer : undefined;
     if (detachable?.resizable) {
