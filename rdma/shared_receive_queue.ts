@@ -7,7 +7,7 @@ import { EntryKind, SGES_MAX, WorkFlag, WorkOpcode } from "./_ffi/layout.ts";
 import type { CompletionQueue } from "./completion_queue.ts";
 import type { Completed, WorkCompletion } from "./connection.ts";
 import type { Device } from "./device.ts";
-import { check, codeOf, RdmaError } from "./errors.ts";
+import { check, codeOf, RdmaError, reportLater } from "./errors.ts";
 import type { RingEntry } from "./pump.ts";
 import type { ProtectionDomain } from "./protection_domain.ts";
 import { checkElements, failure, type QueuePair, type Sge } from "./queue_pair.ts";
@@ -36,6 +36,8 @@ export type Received = (completion: WorkCompletion, queuePair: QueuePair | undef
 
 interface Posted {
   done: Received;
+  /** Its place in the order of posting, which is the one of taking. */
+  number: number;
   /** Keeps memory alive until the work is done. */
   local: readonly Sge[];
 }
@@ -61,6 +63,7 @@ export class SharedReceiveQueue implements Disposable {
   #waiting: number[] = [];
   #words: number[] = [];
   #users = 0;
+  #count = 0;
   #live = true;
   #onLimit: ((remaining: number) => void) | undefined;
 
@@ -113,7 +116,7 @@ export class SharedReceiveQueue implements Disposable {
     if (this.length >= this.depth) throw new RdmaError("Exhausted", { message: "too many receives are outstanding" });
     const received = typeof done === "function" ? done : this.#toQueue(done.id);
     const slot = this.#free.pop() ?? this.#posted.length;
-    this.#posted[slot] = { done: received, local };
+    this.#posted[slot] = { done: received, local, number: this.#count++ };
     if (this.#words.length === 0) this.#device.dirty(this);
     this.#waiting.push(slot);
     this.#words.push(WorkOpcode.Receive | WorkFlag.Signalled << 8 | local.length << 16, slot, 0, 0, 0, 0);
@@ -172,7 +175,7 @@ export class SharedReceiveQueue implements Disposable {
     try {
       this.#take(slot)?.done(completion, undefined);
     } catch (error) {
-      reportError(error); // the others are to hear of theirs
+      reportLater(error); // the others are to hear of theirs
     }
   }
 
@@ -197,7 +200,7 @@ export class SharedReceiveQueue implements Disposable {
 
   /** A queue pair has ended. For the queue pair. */
   detach(): void {
-    this.#users--;
+    if (--this.#users === 0 && !this.#live) this.#flushLast(this.length);
   }
 
   /**
@@ -225,16 +228,27 @@ export class SharedReceiveQueue implements Disposable {
     if (!this.#live) return;
     this.flush();
     this.#live = false;
-    if (this.#device.open) this.#device.native.weft_shared_close(this.#handle);
+    const left = this.#device.open ? check(this.#device.native.weft_shared_close(this.#handle)) : 0;
     this.#device.releaseShared(this.#tag, this);
-    for (let slot = 0; slot < this.#posted.length; slot++) this.#end(slot, { status: "flushed", byteLength: 0 });
+    // memory that a Send is coming into is not its owner's before the queue pair has done with it
+    this.#flushLast(this.#users > 0 ? left : this.length);
+  }
+
+  /** Ends the receives that were posted last, in the order of posting. */
+  #flushLast(count: number): void {
+    const slots = [...this.#posted.keys()].filter((slot) => this.#posted[slot] !== undefined);
+    slots.sort((a, b) => this.#posted[a]!.number - this.#posted[b]!.number);
+    for (const slot of slots.slice(slots.length - count)) this.#end(slot, { status: "flushed", byteLength: 0 });
   }
 
   #usable(): void {
     if (!this.#live) throw new RdmaError("Closed", { message: "the shared receive queue is closed" });
   }
 
-  /** The same as {@linkcode close}, but for queue pairs that still use it: their next Send finds no receive. */
+  /**
+   * The same as {@linkcode close}, but for queue pairs that still use it: their next Send finds no receive. A receive that a Send is coming into completes with that
+   * Send, or its connection.
+   */
   [Symbol.dispose](): void {
     this.#finish();
   }

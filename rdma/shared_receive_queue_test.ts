@@ -187,3 +187,35 @@ Deno.test("shared receive queue: completions go to a completion queue, and immed
   }
   assertEquals(got, [["a", 3, undefined], ["b", 0, 42n]]);
 });
+
+Deno.test("a queue that is disposed of flushes what no Send is coming into; that one completes with its Send", async () => {
+  const bytes = 64 << 20;
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const queue = device.createSharedReceiveQueue({ pd });
+  const into = pd.allocate(bytes);
+  const done: string[] = [];
+  const note = (name: string) => ({ status, byteLength }: { status: string; byteLength: number }) =>
+    void done.push(`${name} ${status} ${byteLength}`);
+  queue.postRecv(whole(into), note("first"));
+  queue.postRecv(whole(pd.allocate(64)), note("second"));
+  queue.postRecv(whole(pd.allocate(64)), note("third"));
+  const accepted = Promise.withResolvers<QueuePair>();
+  const listener = device.listen({
+    port: 0,
+    onRequest: (request) => void request.accept({ pd, receives: queue }).then(accepted.resolve),
+  });
+  await using peer = Device.open();
+  const peerPd = peer.allocateProtectionDomain();
+  const source = peerPd.allocate(bytes);
+  source.bytes.fill(7);
+  const qp = await peer.connect({ hostname: "127.0.0.1", port: listener.port, pd: peerPd });
+  const sent = qp.send(whole(source));
+  await until(() => into.bytes[0] === 7);
+  queue[Symbol.dispose]();
+  assertEquals(done.filter((one) => !one.startsWith("first")), ["second flushed 0", "third flushed 0"]);
+  await within(sent, 20_000);
+  await until(() => done.length === 3, 20_000);
+  assert(done.includes(`first success ${bytes}`));
+  assertEquals([into.bytes[bytes - 1], (await accepted.promise).state, queue.length], [7, "rts", 0]);
+});

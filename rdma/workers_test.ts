@@ -1,7 +1,7 @@
-import { assertEquals } from "@std/assert";
-import { within } from "./_testing/pair.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { whole, within } from "./_testing/pair.ts";
 import type { WorkerReply, WorkerRequest } from "./_testing/worker.ts";
-import { Device } from "./mod.ts";
+import { decodeAdvertisement, Device, RdmaError } from "./mod.ts";
 
 class Partner {
   readonly #worker = new Worker(new URL("./_testing/worker.ts", import.meta.url), { type: "module" });
@@ -39,4 +39,21 @@ Deno.test("workers: several of one process, each with its device, on one core li
   for (const partner of partners.slice(1)) partner.ask({ close: true });
   assertEquals(await Promise.all(partners.slice(1).map((partner) => partner.reply())), [200, 410]);
   assertEquals(device.counters().connections, 0);
+});
+
+Deno.test("workers: one that ends without closing its device takes that along, and what peers could reach", async () => {
+  const worker = new Worker(new URL("./_testing/abandoning_worker.ts", import.meta.url), { type: "module" });
+  const port = await within(new Promise<number>((resolve) => worker.onmessage = ({ data }) => resolve(data)), 20_000);
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const there = { hostname: "127.0.0.1", port, pd };
+  const qp = await device.connect(there);
+  const theirs = decodeAdvertisement(qp.privateData)!;
+  const source = pd.allocate(1 << 20);
+  await qp.write(whole(source), theirs);
+  worker.terminate();
+  await within(qp.closed);
+  await assertRejects(() => qp.write(whole(source), theirs), RdmaError);
+  const error = await assertRejects(() => device.connect(there), RdmaError);
+  assertEquals(error.code, "ConnectionRefused");
 });

@@ -7,7 +7,7 @@
  */
 
 /** The ABI that this file describes; a library with another number is refused. */
-export const ABI_VERSION = 12;
+export const ABI_VERSION = 13;
 
 /** Symbols of the engine. */
 export const symbols = {

@@ -18,6 +18,7 @@ use crate::counters::TALLY_ELSEWHERE;
 use crate::device::{Device, CONNS, DEVICES, LISTENERS, SHARED};
 use crate::listener::{Listener, CONNECTIONS_MAX};
 use crate::memory::{Grant, Region, REREGISTER};
+use crate::owner;
 use crate::resolver;
 use crate::shared::SharedReceives;
 use crate::socket::Congestion;
@@ -25,7 +26,7 @@ use crate::status::Status;
 use crate::work::decode::decode;
 
 /// Changes whenever a symbol or a layout does; TypeScript refuses a library with another number.
-pub const ABI_VERSION: u32 = 12;
+pub const ABI_VERSION: u32 = 13;
 /// Words of a work request in front of its scatter/gather elements.
 pub const WORK_WORDS: usize = 6;
 /// Words of a scatter/gather element.
@@ -120,7 +121,7 @@ pub extern "C" fn weft_address(buffer: *const u8) -> f64 {
     buffer as usize as f64
 }
 
-/// Opens a device. `out`: handle, ring address, ring bytes.
+/// Opens a device, which is closed at the latest when this thread ends. `out`: handle, ring address, ring bytes.
 ///
 /// # Safety
 /// `out` has room for 3 values.
@@ -139,6 +140,7 @@ pub unsafe extern "C" fn weft_device_open(out: *mut f64) -> i32 {
                 device
             })
             .ok_or(Status::Exhausted)?;
+        owner::own(handle);
         // SAFETY: the caller vouches for `out`.
         unsafe { output(out, [handle as f64, address as usize as f64, bytes as f64]) }?;
         Ok(0)
@@ -631,13 +633,11 @@ pub extern "C" fn weft_shared_limit(handle: f64, limit: u32) -> i32 {
     })
 }
 
-/// Closes a shared receive queue. What is posted to it is gone, without completions.
+/// Closes a shared receive queue. What is posted to it is gone, without completions: returns how much that was, the receives that were posted last. Those that a Send is
+/// coming into complete as ever.
 #[no_mangle]
 pub extern "C" fn weft_shared_close(handle: f64) -> i32 {
-    boundary!({
-        SHARED.remove(handle as u64).ok_or(Status::BadHandle)?.close();
-        Ok(0)
-    })
+    boundary!({ Ok(SHARED.remove(handle as u64).ok_or(Status::BadHandle)?.close() as i32) })
 }
 
 /// Begins to receive on an iWARP connection that nothing was posted to.

@@ -1,7 +1,7 @@
 //! The engine of Weft: memory table, queue pairs, completion rings, connection management and the TCP driver.
 //!
 //! Layers, from the wire up: [`socket`] (raw system calls), [`memory`] (regions and pins), [`conn`] (one connection: start-up, then [`rx`] and [`tx`]),
-//! [`listener`], [`resolver`] (names), [`device`] (epoll, background thread), [`handover`] (who drives when), [`ring`] (completions), [`moderation`] (how many wake),
+//! [`listener`], [`resolver`] (names), [`device`] (epoll, background thread), `owner` (whose it is), [`handover`] (who drives when), [`ring`] (completions), [`moderation`] (how many wake),
 //! [`abi`] (what TypeScript calls).
 //!
 //! RFC 5040, 5041, 5044 and 6581 live in `weft-proto`; this crate adds memory, sockets and threads.
@@ -40,6 +40,8 @@ pub mod faults;
 pub mod listener;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(not(loom))]
+mod owner;
 #[cfg(not(loom))]
 pub mod registry;
 #[cfg(not(loom))]

@@ -85,12 +85,13 @@ impl SharedReceives {
         self.large.load(Ordering::SeqCst) > 0
     }
 
-    /// Drops what is posted; a queue pair that still uses the queue finds none.
-    pub fn close(&self) {
+    /// Drops what is posted and returns how much that was: the receives that were posted last. A queue pair that still uses the queue finds none, and keeps the
+    /// one that a Send is coming into.
+    pub fn close(&self) -> usize {
         let mut posted = lock(&self.posted);
         posted.closed = true;
         posted.limit = 0;
-        posted.queue.clear();
         self.large.store(0, Ordering::SeqCst);
+        std::mem::take(&mut posted.queue).len()
     }
 }
