@@ -164,7 +164,11 @@ export class MemoryRegion implements Disposable, LocalMemory {
     this.#revokeEarlier();
   }
 
-  /** Gives the region another STag, which is valid at once (`active`) or when a work request makes it so. For queue pairs. */
+  /**
+   * Gives the region another STag, which is valid at once (`active`) or when a work request makes it so. For queue pairs.
+   *
+   * @internal
+   */
   renew(registration: Registration, { active }: { active: boolean }): StagChange {
     if (!this.#live) throw new TypeError("the region is deregistered");
     const { offset = 0, access } = registration;
@@ -286,7 +290,11 @@ export class MemoryWindow implements Disposable, LocalMemory {
     return { region: this, offset, length };
   }
 
-  /** Binds it, valid at once (`active`) or when a work request makes it so. For regions and queue pairs. */
+  /**
+   * Binds it, valid at once (`active`) or when a work request makes it so. For regions and queue pairs.
+   *
+   * @internal
+   */
   bind(
     region: MemoryRegion,
     { offset, length, access, ...shown }: AddressingOptions & { offset: number; length: number; access: number },
@@ -313,7 +321,11 @@ export class MemoryWindow implements Disposable, LocalMemory {
     return { old, end };
   }
 
-  /** A work request that makes it invalid was posted. For queue pairs. */
+  /**
+   * A work request that makes it invalid was posted. For queue pairs.
+   *
+   * @internal
+   */
   unbind(): StagChange {
     const { stag } = this;
     this.#live = false;
