@@ -63,12 +63,8 @@ export async function rpingClient(options: RpingClientOptions): Promise<void> {
     fillText(text.bytes, round);
     back.bytes.fill(0);
     const started = performance.now();
-    const hasRead = messages.receive();
-    await messages.advertise(text);
-    await hasRead;
-    const hasWritten = messages.receive();
-    await messages.advertise(back);
-    await hasWritten;
+    await messages.ask(text); // until it is read
+    await messages.ask(back); // until it is written
     const micros = (performance.now() - started) * 1000;
     if (text.bytes.some((byte, at) => byte !== back.bytes[at])) {
       throw new Error(`round ${round}: the text came back changed`);
@@ -104,10 +100,9 @@ export async function rpingServer(options: RpingServerOptions): Promise<void> {
       if (isTaken && !options.isPersistent) return request.reject();
       isTaken = true;
       const pd = device.allocateProtectionDomain();
-      // the first message may come right behind the connection, so its receive is posted before
       const onReady = (queuePair: QueuePair) => {
         const messages = new Messages(queuePair, pd);
-        const served = serveRounds(options, messages, messages.receive()).finally(() => pd[Symbol.dispose]());
+        const served = serveRounds(options, messages).finally(() => pd[Symbol.dispose]());
         if (!options.isPersistent) served.then(finished.resolve, finished.reject);
         else served.catch(() => {}); // told by onGone
       };
@@ -120,16 +115,15 @@ export async function rpingServer(options: RpingServerOptions): Promise<void> {
   signal?.removeEventListener("abort", abort);
 }
 
-/** Answers a client's rounds. */
+/** Answers a client's rounds. Called before anything can arrive: the first message may come right behind the connection. */
 async function serveRounds(
   { count = Infinity, onRound, onConnected, onGone }: RpingServerOptions,
   messages: Messages,
-  first: Promise<RemoteBuffer>,
 ): Promise<void> {
   const { queuePair, pd } = messages;
   const text = pd.allocate(TEXT_BYTES_MAX);
   let rounds = 0;
-  let next = first;
+  let next = messages.receive();
   onConnected?.(queuePair);
   try {
     while (rounds < count) {
@@ -137,9 +131,7 @@ async function serveRounds(
       const started = performance.now();
       const length = Math.min(source.byteLength, TEXT_BYTES_MAX);
       await queuePair.read([text.sge(0, length)], source);
-      next = messages.receive();
-      await messages.advertise();
-      const sink = await next;
+      const sink = await messages.ask();
       await queuePair.write([text.sge(0, Math.min(sink.byteLength, length))], sink);
       if (++rounds < count) next = messages.receive();
       await messages.advertise();
@@ -151,7 +143,6 @@ async function serveRounds(
     const isEnded = caught instanceof RdmaError && (caught.code === "Flushed" || caught.code === "Closed");
     queuePair.abort();
     const error = isEnded ? await queuePair.closed : caught;
-    next.catch(() => {});
     onGone?.(queuePair, rounds, error);
     if (error !== undefined) throw error;
     if (count !== Infinity) throw new RdmaError("Closed", { message: `the client has gone after ${rounds} rounds` });
@@ -167,11 +158,24 @@ class Messages implements Disposable {
   }
 
   /** Resolves with the next message. Called before the peer can send it. */
-  async receive(): Promise<RemoteBuffer> {
+  receive(): Promise<RemoteBuffer> {
+    const message = this.#receive();
+    message.catch(() => {}); // where a Send in between tells that the connection has ended, nobody waits for this any more
+    return message;
+  }
+
+  async #receive(): Promise<RemoteBuffer> {
     const { byteLength } = await this.queuePair.recv([this.#region.sge(0, ADVERTISEMENT_BYTES)]);
     const message = decodeAdvertisement(this.#region.bytes.subarray(0, byteLength));
     if (message === undefined) throw new Error(`a message of ${byteLength} bytes instead of ${ADVERTISEMENT_BYTES}`);
     return message;
+  }
+
+  /** Sends where a region is, or a go-ahead, and resolves with the answer. */
+  async ask(memory?: MemoryRegion): Promise<RemoteBuffer> {
+    const answer = this.receive();
+    await this.advertise(memory);
+    return await answer;
   }
 
   /** Sends where a region is; without one, just a go-ahead. */

@@ -1,21 +1,35 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
-import { rpingClient, rpingServer } from "./rping.ts";
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { RdmaError } from "../errors.ts";
+import { rpingClient, rpingServer, type RpingServerOptions } from "./rping.ts";
+
+/** A server on a free port: its end, and the port. */
+async function serve(
+  options: Partial<RpingServerOptions>,
+): Promise<{ ended: Promise<void>; there: { hostname: string; port: number } }> {
+  const listening = Promise.withResolvers<number>();
+  const ended = rpingServer({ hostname: "127.0.0.1", port: 0, ...options, onListening: listening.resolve });
+  const port = await Promise.race([listening.promise, ended.then(() => 0)]);
+  return { ended, there: { hostname: "127.0.0.1", port } };
+}
 
 Deno.test("rping: every text comes back by RDMA Read and RDMA Write", async () => {
-  const listening = Promise.withResolvers<number>();
   const seen: string[] = [];
   const back: string[] = [];
-  const server = rpingServer({
-    hostname: "127.0.0.1",
-    port: 0,
-    count: 5,
-    onListening: listening.resolve,
-    onRound: (text) => seen.push(text),
-  });
-  const port = await Promise.race([listening.promise, server.then(() => 0)]);
-  await rpingClient({ hostname: "127.0.0.1", port, count: 5, onRound: (text) => back.push(text) });
-  await server;
+  const { ended, there } = await serve({ count: 5, onRound: (text) => seen.push(text) });
+  await rpingClient({ ...there, count: 5, onRound: (text) => back.push(text) });
+  await ended;
   assertEquals(back, seen);
   assertEquals(back.length, 5);
   assertStringIncludes(back[4], "rdma-ping-4: EFGH");
+});
+
+Deno.test("rping: a connection that ends in front of a round is told of by the client's one error", async () => {
+  const { ended, there } = await serve({ count: 1 });
+  const served = assertRejects(() => ended, RdmaError);
+  const error = await assertRejects(
+    () => rpingClient({ ...there, onConnected: (queuePair) => queuePair.abort() }),
+    RdmaError,
+  );
+  assertEquals(error.code, "Closed");
+  await served;
 });
