@@ -1,5 +1,29 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { ROOT } from "../_ffi/build.ts";
+import { until, within } from "../_testing/pair.ts";
 import { Weft, weft } from "../_testing/weft.ts";
+
+/** Reads until there is a match, or all there is. */
+async function readTo(reader: ReadableStreamDefaultReader<string>, pattern?: RegExp): Promise<string> {
+  let text = "";
+  while (!pattern?.test(text)) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    text += value;
+  }
+  return text;
+}
+
+/** `weft ping` with its standard output to be read by the test. Disposing kills it. */
+function spawn(...args: string[]): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", `${ROOT}/main.ts`, "ping", ...args],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
 
 Deno.test("ping: rounds, and what they took", async () => {
   await using server = new Weft("ping", "-s", "-a", "127.0.0.1", "-p", "0", "-v");
@@ -67,4 +91,18 @@ Deno.test("ping: a server that is killed, one that is none, and mistakes", async
     assertEquals([outcome.code, outcome.stdout], [2, ""]);
     assertMatch(outcome.stderr, /^weft ping: .*\nTry 'weft ping --help'/);
   }
+});
+
+Deno.test("ping: Ctrl-C ends a client whose server does not answer, with its statistics", async () => {
+  await using server = new Weft("ping", "-s", "-a", "127.0.0.1", "-p", "0");
+  await using client = spawn("-i", "0", "-p", String(await server.port()), "127.0.0.1");
+  const stdout = client.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  await readTo(stdout, /round=/);
+  const rest = readTo(stdout);
+  server.process.kill("SIGSTOP");
+  await until(() => /^State:\tT/m.test(Deno.readTextFileSync(`/proc/${server.process.pid}/status`)));
+  client.kill("SIGINT");
+  const { code } = await within(client.status, 30_000);
+  assertEquals([code, await new Response(client.stderr).text()], [0, ""]);
+  assertMatch(await rest, /^--- 127\.0\.0\.1 ping statistics ---\n\d+ rounds, min\/avg\/max\/mdev = /m);
 });

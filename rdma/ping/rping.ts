@@ -21,6 +21,8 @@ export const TEXT_BYTES = 64;
 export const TEXT_BYTES_MIN = 32;
 /** The longest text. */
 export const TEXT_BYTES_MAX = 65536;
+/** How long the client's round that is under way when the signal comes may take to its end, ms. */
+const GRACE_MS = 500;
 
 /** What both ends may be told. */
 export interface RpingOptions {
@@ -30,7 +32,7 @@ export interface RpingOptions {
   count?: number;
   /** Called with the text of each round, and what the round took, µs. */
   onRound?: (text: string, micros: number) => void;
-  /** Ends it: orderly, between two rounds. */
+  /** Ends it: orderly, between two rounds, unless the other end does not answer. */
   signal?: AbortSignal;
 }
 
@@ -57,19 +59,34 @@ export async function rpingClient(options: RpingClientOptions): Promise<void> {
   using messages = new Messages(queuePair, pd);
   options.onConnected?.(queuePair);
 
-  for (let round = 0; round < count && !signal?.aborted; round++) {
-    if (round > 0) await pause(options.intervalMs ?? 0, signal);
-    if (signal?.aborted) break;
-    fillText(text.bytes, round);
-    back.bytes.fill(0);
-    const started = performance.now();
-    await messages.ask(text); // until it is read
-    await messages.ask(back); // until it is written
-    const micros = (performance.now() - started) * 1000;
-    if (text.bytes.some((byte, at) => byte !== back.bytes[at])) {
-      throw new Error(`round ${round}: the text came back changed`);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let isGivenUp = false;
+  const giveUp = () => {
+    isGivenUp = true;
+    queuePair.abort();
+  };
+  const limitRound = () => timer = setTimeout(giveUp, GRACE_MS);
+  signal?.addEventListener("abort", limitRound, { once: true });
+  try {
+    for (let round = 0; round < count && !signal?.aborted; round++) {
+      if (round > 0) await pause(options.intervalMs ?? 0, signal);
+      if (signal?.aborted) break;
+      fillText(text.bytes, round);
+      back.bytes.fill(0);
+      const started = performance.now();
+      await messages.ask(text); // until it is read
+      await messages.ask(back); // until it is written
+      const micros = (performance.now() - started) * 1000;
+      if (text.bytes.some((byte, at) => byte !== back.bytes[at])) {
+        throw new Error(`round ${round}: the text came back changed`);
+      }
+      options.onRound?.(textOf(back.bytes), micros);
     }
-    options.onRound?.(textOf(back.bytes), micros);
+  } catch (error) {
+    if (!isGivenUp) throw error; // else the signal has ended it
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", limitRound);
   }
 }
 

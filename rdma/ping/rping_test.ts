@@ -1,5 +1,8 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { within } from "../_testing/pair.ts";
+import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
+import type { QueuePair } from "../queue_pair.ts";
 import { rpingClient, rpingServer, type RpingServerOptions } from "./rping.ts";
 
 /** A server on a free port: its end, and the port. */
@@ -21,6 +24,16 @@ Deno.test("rping: every text comes back by RDMA Read and RDMA Write", async () =
   assertEquals(back, seen);
   assertEquals(back.length, 5);
   assertStringIncludes(back[4], "rdma-ping-4: EFGH");
+});
+
+Deno.test("rping: a client ends by its signal, however long its server does not answer", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const inbox = pd.allocate(64);
+  const stop = new AbortController();
+  const onReady = (queuePair: QueuePair) => queuePair.postRecv([inbox.sge()], () => stop.abort());
+  const silent = device.listen({ port: 0, onRequest: (request) => void request.accept({ pd, onReady }) });
+  await within(rpingClient({ hostname: "127.0.0.1", port: silent.port, signal: stop.signal }), 30_000);
 });
 
 Deno.test("rping: a connection that ends in front of a round is told of by the client's one error", async () => {
