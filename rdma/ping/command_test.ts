@@ -14,7 +14,7 @@ async function readTo(reader: ReadableStreamDefaultReader<string>, pattern?: Reg
   return text;
 }
 
-/** `weft ping` with its standard output to be read by the test. Disposing kills it. */
+/** `weft ping` with its standard output to be read, or not to be read, by the test. Disposing kills it. */
 function spawn(...args: string[]): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--no-check", `${ROOT}/main.ts`, "ping", ...args],
@@ -105,4 +105,14 @@ Deno.test("ping: Ctrl-C ends a client whose server does not answer, with its sta
   const { code } = await within(client.status, 30_000);
   assertEquals([code, await new Response(client.stderr).text()], [0, ""]);
   assertMatch(await rest, /^--- 127\.0\.0\.1 ping statistics ---\n\d+ rounds, min\/avg\/max\/mdev = /m);
+});
+
+Deno.test("ping: a server ends when nobody reads what it shows", async () => {
+  await using server = spawn("-s", "-P", "-v", "-a", "127.0.0.1", "-p", "0");
+  await server.stdout.cancel();
+  const stderr = server.stderr.pipeThrough(new TextDecoderStream()).getReader();
+  const [, port] = (await readTo(stderr, /:\d+\n/)).match(/:(\d+)\n/)!;
+  await weft("ping", "-C", "2", "-i", "0", "-p", port, "127.0.0.1");
+  assertEquals((await within(server.status, 30_000)).code, 141);
+  assertEquals((await readTo(stderr)).includes("Broken pipe"), false);
 });

@@ -102,13 +102,20 @@ export interface RpingServerOptions extends RpingOptions {
   onGone?: (queuePair: QueuePair, rounds: number, error: unknown) => void;
 }
 
-/** Serves a client for `count` rounds, or until it ends; or many. Throws what the one client was ended by. */
+/** Serves a client for `count` rounds, or until it ends; or many. Throws what the one client was ended by, or `onRound` has thrown. */
 export async function rpingServer(options: RpingServerOptions): Promise<void> {
   const { hostname, port, signal } = options;
   await using device = Device.open();
   const finished = Promise.withResolvers<void>();
   const abort = () => finished.resolve();
   signal?.addEventListener("abort", abort, { once: true });
+  const onRound = (text: string, micros: number) => {
+    try {
+      options.onRound?.(text, micros);
+    } catch (error) {
+      finished.reject(error); // no client's doing: it ends the server
+    }
+  };
   let isTaken = false;
   await using listener = device.listen({
     hostname,
@@ -119,7 +126,7 @@ export async function rpingServer(options: RpingServerOptions): Promise<void> {
       const pd = device.allocateProtectionDomain();
       const onReady = (queuePair: QueuePair) => {
         const messages = new Messages(queuePair, pd);
-        const served = serveRounds(options, messages).finally(() => pd[Symbol.dispose]());
+        const served = serveRounds({ ...options, onRound }, messages).finally(() => pd[Symbol.dispose]());
         if (!options.isPersistent) served.then(finished.resolve, finished.reject);
         else served.catch(() => {}); // told by onGone
       };

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { within } from "../_testing/pair.ts";
+import { until, within } from "../_testing/pair.ts";
 import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
 import type { QueuePair } from "../queue_pair.ts";
@@ -45,4 +45,19 @@ Deno.test("rping: a connection that ends in front of a round is told of by the c
   );
   assertEquals(error.code, "Closed");
   await served;
+});
+
+Deno.test("rping: what a server's caller throws ends it, and is no client's end", async () => {
+  const gone: unknown[] = [];
+  const { ended, there } = await serve({
+    isPersistent: true,
+    onRound: () => {
+      throw new Deno.errors.BrokenPipe("nobody reads");
+    },
+    onGone: (_queuePair, _rounds, error) => gone.push(error),
+  });
+  const [served] = await within(Promise.allSettled([ended, rpingClient(there)]), 30_000);
+  assertEquals(served.status === "rejected" && served.reason instanceof Deno.errors.BrokenPipe, true);
+  await until(() => gone.length > 0);
+  assertEquals(gone, [undefined]);
 });
