@@ -18,28 +18,39 @@ import { Run, type RunSpec } from "./run.ts";
 
 /** Memory that a client may make the server allocate, bytes. */
 const MEMORY_MAX = 4 * SIZE_MAX;
+/**
+ * How long a client may take from one of its runs to the next one's first connection, ms. Up to a thousand connections are closed and gigabytes given back
+ * meanwhile, on a machine that may be busy; other connections are made, and memory is filled, behind the first one.
+ */
+const RETURN_MS = 10_000;
 
 /** Serves one client, from its first run to its last. */
-export async function runServer(options: PerfOptions, io: CommandIo): Promise<void> {
+export async function runServer(
+  options: PerfOptions,
+  io: CommandIo,
+  { returnMs = RETURN_MS }: { returnMs?: number } = {},
+): Promise<void> {
   const { operation, listen, port } = options;
   await using floor = options.floor ? await FloorServer.start({ hostname: listen }) : undefined;
   await using device = Device.open();
-  const server = new Server(device, options, io, floor?.port ?? 0);
+  using server = new Server(device, options, io, { floorPort: floor?.port ?? 0, returnMs });
   await using listener = device.listen({ hostname: listen, port, onRequest: (request) => server.take(request) });
   io.say(`${operation.title}: waiting for a client on ${listener.hostname}:${listener.port}`);
   await server.finished;
 }
 
-class Server {
+class Server implements Disposable {
   readonly #finished = Promise.withResolvers<void>();
   #current: { run: Run; request: RunRequest } | undefined;
   #session: bigint | undefined;
+  /** Runs while the client is away between two runs. */
+  #returnTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     readonly device: Device,
     readonly options: PerfOptions,
     readonly io: CommandIo,
-    readonly floorPort: number,
+    readonly settings: { floorPort: number; returnMs: number },
   ) {
     const abort = () => this.#finished.reject(io.signal.reason);
     io.signal.addEventListener("abort", abort, { once: true });
@@ -70,7 +81,7 @@ class Server {
       crc: this.options.crc,
       mulpdu: request.mulpdu,
       congestion: request.congestion,
-      privateData: encodeReply({ floorPort: this.floorPort, ...lane.advertised }),
+      privateData: encodeReply({ floorPort: this.settings.floorPort, ...lane.advertised }),
       onReady: (queuePair) => lane.attach(queuePair),
     }).catch((error) => run.fail(error));
   }
@@ -92,16 +103,17 @@ class Server {
     if (!isSane) return "the client's options are beyond the limits";
     if (2 * sizeBytes * connections > MEMORY_MAX) return `${connections} buffers of ${sizeBytes} bytes are too much`;
     const current = this.#current;
-    if (current === undefined) return undefined;
-    const isOfRun = current.request.session === request.session && current.request.run === request.run &&
-      current.run.lanes[index]?.queuePair === undefined && current.request.connections === connections;
-    return isOfRun ? undefined : "the server is busy with another client";
+    const isOfSession = this.#session === undefined || this.#session === request.session;
+    const isOfRun = current === undefined || current.request.run === request.run &&
+        current.run.lanes[index]?.queuePair === undefined && current.request.connections === connections;
+    return isOfSession && isOfRun ? undefined : "the server is busy with another client";
   }
 
   #begin(request: RunRequest, { remoteAddress, remotePort }: ConnectionRequest): void {
     const { operation } = this.options;
     const spec: RunSpec = { ...request, operation, events: request.events || this.options.events };
     const run = new Run(this.device, spec, this.io.signal);
+    clearTimeout(this.#returnTimer);
     this.#current = { run, request };
     if (this.#session !== request.session) this.io.say(`client ${remoteAddress}:${remotePort}`);
     this.#session = request.session;
@@ -115,6 +127,7 @@ class Server {
       const more = await this.#phases(run);
       run.finish();
       this.#current = undefined;
+      if (more) this.#awaitReturn();
       run.lanes[0].tell({ kind: "done", messages: 0, cpuMs: 0 });
       await run[Symbol.asyncDispose]();
       if (!more) this.#finished.resolve();
@@ -122,6 +135,17 @@ class Server {
       await run[Symbol.asyncDispose]();
       this.#finished.reject(error);
     }
+  }
+
+  /** A client that has gone for good, between two runs, leaves no connection that could tell. */
+  #awaitReturn(): void {
+    const { returnMs } = this.settings;
+    const error = new CommandError(`the client has not come back for its next run within ${returnMs / 1000} s`);
+    this.#returnTimer = setTimeout(() => this.#finished.reject(error), returnMs);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#returnTimer);
   }
 
   /** Does what the client says until it has enough; returns whether it will be back. */
