@@ -75,7 +75,9 @@ export class Pinger {
     const now = performance.now();
     if (this.count > 0) this.latencies.record((now - this.#sentMs) * 1000 / this.#parts);
     this.#sentMs = now;
-    this.#isTimeUp = this.#goal.iterations === 0 && now - this.#startMs >= this.#goal.durationMs;
+    // there is a figure to show for it, however long the first round trip takes
+    const isMeasured = this.count > 0;
+    this.#isTimeUp = this.#goal.iterations === 0 && isMeasured && now - this.#startMs >= this.#goal.durationMs;
     return "busy";
   }
 

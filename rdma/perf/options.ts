@@ -24,6 +24,8 @@ const DEFAULT_BYTES_MAX = 4 * 2 ** 30;
 /** The bounds of an ULPDU (RFC 5044 §4.5). */
 export const MULPDU = { min: 128, max: 65535 };
 const ITERATIONS_MAX = 1e12;
+/** A round trip is measured from one posting to the next, as in perftest: one by itself has no figure. */
+const LATENCY_ITERATIONS_MIN = 2;
 /** perftest itself makes no fewer. */
 const PERFTEST_ITERATIONS_MIN = 5;
 const DURATION_MAX_S = 86_400;
@@ -88,6 +90,7 @@ What the client is told goes for both ends; the server needs to know the operati
   -s, --size=BYTES         of a message: 65536 for bandwidth, 2 for latency by default; 4K, 8M are understood
   -a, --all                every power of two from 2 bytes to 8 MiB
   -n, --iters=N            messages of a row: 5000 for bandwidth (fewer where that were more than 4 GiB), 1000 for latency
+                           (2 at least: a round trip is measured from one posting to the next)
   -D, --duration=SECONDS   measure for so long instead
   -t, --tx-depth=N         requests outstanding on a connection: 128 for bandwidth
   -r, --rx-depth=N         receives posted on a connection, for Sends: 512
@@ -205,6 +208,7 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
   if (!Object.hasOwn(ATOMICS, atomic)) {
     throw new UsageError(`'${atomic}' is no atomic operation: ${Object.keys(ATOMICS).join(", ")}`);
   }
+  const iterationsMin = parsed.perftest ? PERFTEST_ITERATIONS_MIN : isLatency ? LATENCY_ITERATIONS_MIN : 1;
   const sendDepth = integer("tx-depth", "depth", 1, DEPTH_MAX) ?? (isLatency ? 1 : 128);
   const list = integer("post_list", "number of requests", 1, DEPTH_MAX);
   if (list !== undefined && list > sendDepth) throw new UsageError("--post_list cannot be more than --tx-depth");
@@ -224,9 +228,8 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     sizes: parsed.all
       ? Array.from({ length: Math.log2(ALL_SIZE_MAX) }, (_, i) => 2 ** (i + 1))
       : [size === undefined ? defaultSize(operation) : parseSize("size", size, { min: 1, max: SIZE_MAX })],
-    iterations:
-      integer("iters", "number of iterations", parsed.perftest ? PERFTEST_ITERATIONS_MIN : 1, ITERATIONS_MAX) ??
-        (parsed.perftest ? perftestIterations(operation) : undefined),
+    iterations: integer("iters", "number of iterations", iterationsMin, ITERATIONS_MAX) ??
+      (parsed.perftest ? perftestIterations(operation) : undefined),
     durationMs: duration === undefined
       ? undefined
       : 1000 * parseSeconds("duration", duration, { min: 0.01, max: DURATION_MAX_S }),

@@ -212,6 +212,7 @@ Deno.test("perf: how it must not be called", async () => {
     [["send_lat", "-b", "host"], 2, /--bidirectional is for bandwidth/],
     [["read_lat", "--cpu_util", "host"], 2, /--cpu_util is for bandwidth/],
     [["read_bw", "--cpu_util", "--perftest", "host"], 2, /--cpu_util does not go with --perftest/],
+    [["write_lat", "-n", "1", "host"], 2, /'1' is no number of iterations: a number from 2 to /],
   ];
   for (const [args, code, message] of calls) {
     const outcome = await weft("perf", ...args);
