@@ -69,6 +69,7 @@ class Client {
     const { options, io } = this;
     await using run = new Run(this.device, this.#spec(sizeBytes), io.signal);
     await this.#connect(run);
+    run.fill();
     const { crc, remoteAddress, remotePort } = run.lanes[0].queuePair!;
     if (!this.#hasHead && !options.json) {
       io.write(formatHead(options, { crc, peer: `${remoteAddress}:${remotePort}` }));

@@ -17,6 +17,8 @@ export const SIZE_MAX = 2 ** 30;
 export const DEPTH_MAX = 8192;
 /** The most connections of a run. */
 export const CONNECTIONS_MAX = 1024;
+/** Memory that a run may take at either end, bytes. */
+const MEMORY_MAX = 4 * SIZE_MAX;
 /** The largest size of `--all`. */
 const ALL_SIZE_MAX = 8 * 2 ** 20;
 /** Bytes that the default number of iterations may move. */
@@ -208,6 +210,12 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
   if (!Object.hasOwn(ATOMICS, atomic)) {
     throw new UsageError(`'${atomic}' is no atomic operation: ${Object.keys(ATOMICS).join(", ")}`);
   }
+  const sizes = parsed.all
+    ? Array.from({ length: Math.log2(ALL_SIZE_MAX) }, (_, i) => 2 ** (i + 1))
+    : [size === undefined ? defaultSize(operation) : parseSize("size", size, { min: 1, max: SIZE_MAX })];
+  const connections = integer("qp", "number of connections", 1, CONNECTIONS_MAX) ?? 1;
+  const objection = memoryObjection({ sizeBytes: Math.max(...sizes), connections });
+  if (objection !== undefined) throw new UsageError(objection);
   const iterationsMin = parsed.perftest ? PERFTEST_ITERATIONS_MIN : isLatency ? LATENCY_ITERATIONS_MIN : 1;
   const sendDepth = integer("tx-depth", "depth", 1, DEPTH_MAX) ?? (isLatency ? 1 : 128);
   const list = integer("post_list", "number of requests", 1, DEPTH_MAX);
@@ -225,9 +233,7 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     hostname,
     listen: given("listen") ?? "0.0.0.0",
     port: integer("port", "port", hostname === undefined ? 0 : 1, 65535) ?? DEFAULT_PORT,
-    sizes: parsed.all
-      ? Array.from({ length: Math.log2(ALL_SIZE_MAX) }, (_, i) => 2 ** (i + 1))
-      : [size === undefined ? defaultSize(operation) : parseSize("size", size, { min: 1, max: SIZE_MAX })],
+    sizes,
     iterations: integer("iters", "number of iterations", iterationsMin, ITERATIONS_MAX) ??
       (parsed.perftest ? perftestIterations(operation) : undefined),
     durationMs: duration === undefined
@@ -242,7 +248,7 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     congestion,
     atomic: ATOMICS[atomic as keyof typeof ATOMICS],
     bidirectional: parsed.bidirectional,
-    connections: integer("qp", "number of connections", 1, CONNECTIONS_MAX) ?? 1,
+    connections,
     crc: crc === undefined ? undefined : parseSwitch("crc", crc),
     events: parsed.events,
     json: parsed.json,
@@ -252,6 +258,14 @@ export function parsePerfArguments(args: readonly string[]): PerfOptions | undef
     rounds: integer("rounds", "number of rounds", 1, 1000) ?? (parsed.floor ? 5 : 1),
     perftest: parsed.perftest,
   };
+}
+
+/** Why so many connections cannot have messages of this size; `undefined` where they can. Each has a buffer to send from, and one to receive in. */
+export function memoryObjection(
+  { sizeBytes, connections }: { sizeBytes: number; connections: number },
+): string | undefined {
+  if (2 * sizeBytes * connections <= MEMORY_MAX) return undefined;
+  return `${connections} buffers of ${sizeBytes} bytes are too much`;
 }
 
 /** What perftest's exchange leaves no room for, or has no words for. */

@@ -213,6 +213,8 @@ Deno.test("perf: how it must not be called", async () => {
     [["read_lat", "--cpu_util", "host"], 2, /--cpu_util is for bandwidth/],
     [["read_bw", "--cpu_util", "--perftest", "host"], 2, /--cpu_util does not go with --perftest/],
     [["write_lat", "-n", "1", "host"], 2, /'1' is no number of iterations: a number from 2 to /],
+    [["write_bw", "-s", "1G", "-q", "16", "host"], 2, /16 buffers of 1073741824 bytes are too much/],
+    [["write_bw", "-a", "-q", "1024", "host"], 2, /1024 buffers of 8388608 bytes are too much/],
   ];
   for (const [args, code, message] of calls) {
     const outcome = await weft("perf", ...args);
@@ -250,6 +252,23 @@ Deno.test("perf: nobody there, no iWARP there, and another iWARP program there",
     assertMatch(stderr, messages[i]);
   }
   for (const closing of [other, rejecting]) await closing.close();
+});
+
+Deno.test("perf: a client connects before it fills its memory", async () => {
+  const resident = Promise.withResolvers<number>();
+  await using device = Device.open();
+  const listener = device.listen({
+    port: 0,
+    onRequest: (request) => {
+      const status = Deno.readTextFileSync(`/proc/${client.process.pid}/status`);
+      resident.resolve(1024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]));
+      request.reject();
+    },
+  });
+  const bytes = 2 ** 29;
+  await using client = new Weft("perf", "write_bw", "-s", String(bytes), "-p", String(listener.port), "127.0.0.1");
+  assertEquals((await client.outcome).code, 1);
+  assertEquals(await resident.promise < bytes, true, `${await resident.promise} bytes`);
 });
 
 Deno.test("perf: an address that is taken", async () => {

@@ -46,6 +46,8 @@ export const INTO_ACCESS = {
   send: Access.LocalOnly,
   atomic: Access.RemoteAtomic,
 };
+/** The least that the system finds at once. */
+const PAGE_BYTES = 4096;
 /** Marks of Writes go from 1 to 255 and begin again. */
 const MARKS = 255;
 /** Memory of a connection's control messages: one to send, one received, and counts of received Sends on their way. */
@@ -70,7 +72,7 @@ export class Run extends Driver implements Measurable, AsyncDisposable {
   readonly #control: MemoryRegion;
   readonly #credit: MemoryRegion;
 
-  /** Allocates what the run needs. `signal` ends it. */
+  /** Allocates what the run needs, which costs next to nothing before {@linkcode fill}. `signal` ends it. */
   constructor(device: Device, spec: RunSpec, signal: AbortSignal) {
     super(device, { sleeps: spec.events, signal });
     this.spec = spec;
@@ -82,9 +84,18 @@ export class Run extends Driver implements Measurable, AsyncDisposable {
     this.#into = this.pd.allocate(connections * this.intoStride, INTO_ACCESS[verb]);
     this.#control = this.pd.allocate(connections * CONTROL_STRIDE);
     this.#credit = this.pd.allocate(connections * CREDIT_STRIDE, Access.RemoteWrite);
-    this.#out.bytes.fill(0x5a);
-    this.#into.bytes.fill(0);
     this.lanes = Array.from({ length: connections }, (_, index) => new Lane(this, index));
+  }
+
+  /**
+   * Has the system find its memory now, which is not what is measured. It may be gigabytes, so this is done when both ends are agreed on the run, and nobody
+   * waits for an answer to a connection meanwhile.
+   */
+  fill(): void {
+    this.#out.bytes.fill(0x5a);
+    // an operation that changes nothing: the peer's first control message may be there, and not yet read
+    const { bytes } = this.#into;
+    for (let at = 0; at < bytes.byteLength; at += PAGE_BYTES) Atomics.or(bytes, at, 0);
   }
 
   /** From one connection's memory for what arrives to the next one's; a control message fits. */

@@ -13,11 +13,9 @@ import { FloorServer } from "./floor.ts";
 import { Echo, isOneSided } from "./latency.ts";
 import { decodeRequest, encodeRefusal, encodeReply, type RunRequest } from "./messages.ts";
 import { operationOf } from "./operation.ts";
-import { CONNECTIONS_MAX, DEPTH_MAX, MULPDU, type PerfOptions, SIZE_MAX } from "./options.ts";
+import { CONNECTIONS_MAX, DEPTH_MAX, memoryObjection, MULPDU, type PerfOptions, SIZE_MAX } from "./options.ts";
 import { Run, type RunSpec } from "./run.ts";
 
-/** Memory that a client may make the server allocate, bytes. */
-const MEMORY_MAX = 4 * SIZE_MAX;
 /**
  * How long a client may take from one of its runs to the next one's first connection, ms. Up to a thousand connections are closed and gigabytes given back
  * meanwhile, on a machine that may be busy; other connections are made, and memory is filled, behind the first one.
@@ -101,7 +99,8 @@ class Server implements Disposable {
       (mulpdu === 0 || mulpdu === "mss" || isWithin(mulpdu, MULPDU.min, MULPDU.max)) &&
       !(request.events && operation.name === "write_lat");
     if (!isSane) return "the client's options are beyond the limits";
-    if (2 * sizeBytes * connections > MEMORY_MAX) return `${connections} buffers of ${sizeBytes} bytes are too much`;
+    const objection = memoryObjection(request);
+    if (objection !== undefined) return objection;
     const current = this.#current;
     const isOfSession = this.#session === undefined || this.#session === request.session;
     const isOfRun = current === undefined || current.request.run === request.run &&
@@ -124,6 +123,7 @@ class Server implements Disposable {
   async #serve(run: Run): Promise<void> {
     try {
       while (run.lanes.some(({ queuePair }) => queuePair === undefined)) await run.change();
+      run.fill();
       const more = await this.#phases(run);
       run.finish();
       this.#current = undefined;
