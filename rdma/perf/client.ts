@@ -9,6 +9,7 @@ import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
 import type { QueuePair } from "../queue_pair.ts";
 import { type Goal, Sender } from "./bandwidth.ts";
+import { connect } from "./connect.ts";
 import { congestionControls, type FloorOrder, measureFloor, withBestCongestion } from "./floor.ts";
 import { isOneSided, Pinger } from "./latency.ts";
 import { decodeRefusal, decodeReply, encodeRequest } from "./messages.ts";
@@ -111,7 +112,7 @@ class Client {
       });
       let queuePair: QueuePair;
       try {
-        queuePair = await this.device.connect({
+        queuePair = await connect(this.device, {
           hostname: this.#hostname,
           port,
           pd,
@@ -124,9 +125,6 @@ class Client {
           onReady: (queuePair) => lane.attach(queuePair),
         });
       } catch (error) {
-        if (error instanceof RdmaError && error.code === "Invalid") {
-          throw new CommandError(`this system has no congestion control '${spec.congestion}'`, { cause: error });
-        }
         throw refused(error, `${this.#hostname}:${port}`);
       }
       const reply = decodeReply(queuePair.privateData);

@@ -1,6 +1,8 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { CONGESTIONS } from "../../_ffi/layout.ts";
 import { Weft, weft } from "../../_testing/weft.ts";
 import { Device } from "../../device.ts";
+import type { Congestion } from "../../listener.ts";
 import type { MemoryRegion } from "../../memory_region.ts";
 import type { QueuePair } from "../../queue_pair.ts";
 import { encodeDestination, encodeMtu, encodeNumber, encodeVersion } from "./messages.ts";
@@ -88,6 +90,34 @@ Deno.test("perftest: and our own exchange tell each other what they are", async 
   assertEquals(client.code, 1);
   assertMatch(client.stderr, /refuses: this is 'weft perf', and the caller another program/);
 });
+
+/** A congestion control that this system has not got, if there is one. */
+async function findMissing(): Promise<Congestion | undefined> {
+  await using device = Device.open();
+  const { port } = device.listen({ port: 0 });
+  const there = { hostname: "127.0.0.1", port, pd: device.allocateProtectionDomain() };
+  for (const congestion of CONGESTIONS) {
+    const error = await device.connect({ ...there, congestion }).then(() => undefined, (error) => error);
+    if (error?.code === "Invalid") return congestion;
+  }
+}
+
+const missing = await findMissing();
+if (missing !== undefined) {
+  Deno.test("perftest: a client says so where the system lacks a congestion control, as without perftest", async () => {
+    await using device = Device.open();
+    const { port } = device.listen({ port: 0 });
+    const lacking = ["--congestion", missing, "-p", String(port), "127.0.0.1"];
+    for (const args of [["write_bw", "--perftest", ...lacking], ["write_bw", ...lacking]]) {
+      const { code, stderr } = await weft("perf", ...args);
+      assertEquals([code, stderr], [1, `weft perf: this system has no congestion control '${missing}'\n`]);
+    }
+  });
+} else {
+  Deno.test("perftest: SKIPPED: a congestion control that the system lacks", () => {
+    console.log("SKIPPED: the system has every congestion control that can be asked for");
+  });
+}
 
 /** A peer made by hand, of either role. */
 class Peer implements AsyncDisposable {
