@@ -100,10 +100,11 @@ export class Table {
   /**
    * Puts a value under a key, in place of the one that was there.
    *
-   * @throws {RangeError} where they do not fit in a slot, or all slots of the key are taken
+   * @throws {RangeError} where the key is empty, they do not fit in a slot, or all slots of the key are taken
    */
   set(key: Uint8Array, value: Uint8Array): void {
-    if (key.length === 0 || HEADER_BYTES + key.length + value.length > SLOT_BYTES) {
+    if (key.length === 0) throw new RangeError("a key has at least one byte");
+    if (HEADER_BYTES + key.length + value.length > SLOT_BYTES) {
       throw new RangeError(`key and value have at most ${SLOT_BYTES - HEADER_BYTES} bytes`);
     }
     const slot = this.#find(key) ?? this.#find(undefined, key);
@@ -201,7 +202,12 @@ if (import.meta.main) {
     const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
     for await (const line of lines) {
       const [key, ...words] = line.split(" ");
-      table.set(encoder.encode(key), encoder.encode(words.join(" ")));
+      try {
+        table.set(encoder.encode(key), encoder.encode(words.join(" ")));
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error;
+        console.log(`not stored: ${error.message}`);
+      }
     }
   } else if (command === "get" && args.length === 3) {
     const [hostname, port, key] = args;
