@@ -29,6 +29,8 @@ const HELLO_BYTES = ADVERTISEMENT_BYTES + 4;
 const NUMBER_BYTES = 4;
 /** The largest payload. */
 const PAYLOAD_BYTES_MAX = 1 << 20;
+/** The greatest number of rounds that private data has room for. */
+const ROUNDS_MAX = 2 ** 32 - 1;
 
 /** What is to be measured. */
 export interface PingPongOptions {
@@ -108,11 +110,18 @@ async function written(end: End, queuePair: QueuePair, number: number): Promise<
   }
 }
 
-/** Measures with a server. */
+/**
+ * Measures with a server.
+ *
+ * @throws {RangeError} for a size or a number of rounds that there cannot be
+ */
 export async function pingPong(options: PingPongOptions): Promise<{ send: Latency; write: Latency }> {
   const { size, rounds } = options;
-  if (!(size >= 0 && size <= PAYLOAD_BYTES_MAX)) {
+  if (!(Number.isInteger(size) && size >= 0 && size <= PAYLOAD_BYTES_MAX)) {
     throw new RangeError(`a message has at most ${PAYLOAD_BYTES_MAX} bytes`);
+  }
+  if (!(Number.isInteger(rounds) && rounds >= 1 && rounds <= ROUNDS_MAX)) {
+    throw new RangeError(`there are 1 to ${ROUNDS_MAX} rounds`);
   }
   await using device = Device.open();
   using end = new End(device, size);
@@ -194,32 +203,36 @@ async function writeBack(end: End, queuePair: QueuePair, remote: RemoteMemory, r
 
 function address(text: string): { hostname: string; port: number } {
   const [, hostname, port] = text.match(/^(.*):(\d+)$/) ?? [];
-  if (port === undefined) throw new Error(`${text} is not ADDRESS:PORT`);
+  if (port === undefined) throw new RangeError(`${text} is not ADDRESS:PORT`);
   return { hostname, port: Number(port) };
 }
 
 if (import.meta.main) {
   const args = parseArgs(Deno.args, { string: ["listen", "size", "rounds"] });
-  if (args.listen !== undefined) {
-    const stop = new AbortController();
-    Deno.addSignalListener("SIGINT", () => stop.abort());
-    const onListening = (port: number) => console.log(`listening on port ${port}`);
-    await pingPongServer({ ...address(args.listen), signal: stop.signal, onListening });
-    Deno.exit(0);
-  }
-  if (args._.length !== 1) {
+  try {
+    if (args.listen !== undefined) {
+      const stop = new AbortController();
+      Deno.addSignalListener("SIGINT", () => stop.abort());
+      const onListening = (port: number) => console.log(`listening on port ${port}`);
+      await pingPongServer({ ...address(args.listen), signal: stop.signal, onListening });
+      Deno.exit(0);
+    }
+    if (args._.length !== 1) throw new RangeError("name one server");
+    const size = Number(args.size ?? 64);
+    const { send, write } = await pingPong({
+      ...address(String(args._[0])),
+      size,
+      rounds: Number(args.rounds ?? 10_000),
+    });
+    for (const [name, { p50, p99 }] of Object.entries({ send, write })) {
+      console.log(
+        `${name.padEnd(5)} ${size} bytes: half a round trip p50 ${p50.toFixed(1)} µs, p99 ${p99.toFixed(1)} µs`,
+      );
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    console.error(error.message);
     console.error("usage: ping_pong.ts ADDRESS:PORT [--size BYTES] [--rounds N] | --listen ADDRESS:PORT");
     Deno.exit(2);
-  }
-  const size = Number(args.size ?? 64);
-  const { send, write } = await pingPong({
-    ...address(String(args._[0])),
-    size,
-    rounds: Number(args.rounds ?? 10_000),
-  });
-  for (const [name, { p50, p99 }] of Object.entries({ send, write })) {
-    console.log(
-      `${name.padEnd(5)} ${size} bytes: half a round trip p50 ${p50.toFixed(1)} µs, p99 ${p99.toFixed(1)} µs`,
-    );
   }
 }
