@@ -133,6 +133,26 @@ Deno.test("shared receive queue: a receive that a connection had taken is flushe
   assertEquals(results[1], ["success", 1]);
 });
 
+Deno.test("shared receive queue: takes receives whatever ready-to-receive message a connection begins with", async () => {
+  for (const readyToReceive of [undefined, "send", "write", "read"] as const) {
+    await using device = Device.open();
+    const pd = device.allocateProtectionDomain();
+    const queue = device.createSharedReceiveQueue({ pd });
+    await using listener = device.listen({
+      port: 0,
+      onRequest: (request) => void request.accept({ pd, receives: queue }),
+    });
+    const received: number[] = [];
+    for (let i = 0; i < 3; i++) queue.postRecv(whole(pd.allocate(64)), (done) => received.push(done.byteLength));
+    const client = await device.connect({ hostname: "127.0.0.1", port: listener.port, pd, readyToReceive });
+    const region = pd.allocate(64);
+    // an empty one as well is a message of the application's
+    for (const length of [5, 0, 7]) await client.send([{ region, offset: 0, length }]);
+    await until(() => received.length === 3);
+    assertEquals([received, queue.length], [[5, 0, 7], 0], readyToReceive);
+  }
+});
+
 Deno.test("shared receive queue: its depth, domain and end are held to", async () => {
   await using at = await scene({ clients: 1, depth: 2 });
   const { queue, device, pd } = at;

@@ -135,6 +135,36 @@ for (const kind of ["send", "write", "read"] as const) {
   });
 }
 
+Deno.test("start-up: a peer that is to begin with an empty Send and sends a message instead has it received", async () => {
+  for (const from of ["the connection", "a shared queue"] as const) {
+    await using device = Device.open();
+    const pd = device.allocateProtectionDomain();
+    const shared = from === "a shared queue" ? device.createSharedReceiveQueue({ pd }) : undefined;
+    const received: number[] = [];
+    const post = (to: { postRecv: QueuePair["postRecv"] }) => {
+      for (let i = 0; i < 3; i++) to.postRecv(whole(pd.allocate(64)), (done) => received.push(done.byteLength));
+    };
+    if (shared !== undefined) post(shared);
+    const { port } = device.listen({
+      port: 0,
+      onRequest: (request) =>
+        void request.accept({ pd, receives: shared, onReady: (qp) => shared === undefined && post(qp) }),
+    });
+    using peer = await RawPeer.connect(port);
+    await peer.write(mpaRequest({ peerToPeer: true, rtrSend: true }));
+    await peer.readMpa();
+    // in two segments, the first of which is empty
+    await peer.write(
+      untagged(Opcode.Send, { msn: 1 }, new Uint8Array(0), { last: false }),
+      untagged(Opcode.Send, { msn: 1 }, new Uint8Array(5)),
+      untagged(Opcode.Send, { msn: 2 }, new Uint8Array(0)),
+      untagged(Opcode.Send, { msn: 3 }, new Uint8Array(7)),
+    );
+    await until(() => received.length === 3);
+    assertEquals(received, [5, 0, 7], from);
+  }
+});
+
 Deno.test("start-up: a responder picks what it prefers where that is offered, and the cheapest otherwise", async () => {
   for (const [prefers, picked] of [["read", 1], ["send", 2], [undefined, 2]] as const) {
     await using device = Device.open();

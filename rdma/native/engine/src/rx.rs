@@ -410,8 +410,11 @@ impl Rx {
         if !segment.last {
             self.short_segments = segment.payload_len <= SEGMENT_SHORT;
         }
+        // tells that the peer is ready to receive, nothing more: it takes no receive
+        let is_ready =
+            self.ready_send && !self.started && segment.opcode == Opcode::Send && length == 0 && segment.last;
         if let (Some(shared), true) = (&self.shared, self.queue.is_empty()) {
-            if segment.opcode.queue() == Some(QUEUE_SEND) && !self.ready_send {
+            if segment.opcode.queue() == Some(QUEUE_SEND) && !is_ready {
                 if let Some(work) = shared.take() {
                     self.post(work);
                 }
@@ -468,7 +471,7 @@ impl Rx {
                 }
                 Sink::Control([0; CONTROL_MAX])
             }
-            (Opcode::Send, _) if self.ready_send && !self.started && length == 0 && segment.last => Sink::Nothing,
+            _ if is_ready => Sink::Nothing,
             (_, Target::Untagged { mo, .. }) => {
                 let Some(work) = self.queue.front() else { return Err(TerminateCode::DDP_UNTAGGED_NO_BUFFER.into()) };
                 if u64::from(mo) + length > work.sges.total {
