@@ -165,6 +165,56 @@ Deno.test("start-up: a peer that is to begin with an empty Send and sends a mess
   }
 });
 
+Deno.test("start-up: peer-to-peer with read depths of 0 and 1: a ready-to-receive Read is answered, and no other beyond them", async () => {
+  const none = new Uint8Array(0);
+  const first = {
+    send: () => untagged(Opcode.Send, {}, none),
+    write: () => tagged(Opcode.Write, { stag: 0, address: 0n }, none),
+    read: () => untagged(Opcode.ReadRequest, {}, new Uint8Array(28)),
+  };
+  for (const kind of ["send", "write", "read"] as const) {
+    const offer = { peerToPeer: true, rtrSend: kind === "send", rtrWrite: kind === "write", rtrRead: kind === "read" };
+    for (const depth of [0, 1]) {
+      const about = `${kind}, depth ${depth}`;
+      // it comes from a peer
+      await using device = Device.open();
+      const pd = device.allocateProtectionDomain();
+      const accepted = Promise.withResolvers<QueuePair>();
+      const { port } = device.listen({
+        port: 0,
+        onRequest: (request) => accepted.resolve(request.accept({ pd, inboundReadDepth: depth })),
+      });
+      using peer = await RawPeer.connect(port);
+      await peer.write(mpaRequest(offer));
+      assertEquals(new DataView((await peer.readMpa()).buffer).getUint16(20) & 0x3fff, depth, about);
+      await peer.write(first[kind]());
+      const qp = await accepted.promise;
+      if (kind === "read") assertEquals((await peer.readFpdu())?.opcode, Opcode.ReadResponse, about);
+      await qp.write([], { stag: 0, address: 0n });
+      assertEquals((await peer.readFpdu())?.opcode, Opcode.Write, about);
+      // the next Read, an empty one as well, counts
+      await peer.write(untagged(Opcode.ReadRequest, { msn: kind === "read" ? 2 : 1 }, new Uint8Array(28)));
+      if (depth === 0) assertEquals((await peer.readTerminate()).code, 2, about);
+      else assertEquals((await peer.readFpdu())?.opcode, Opcode.ReadResponse, about);
+      qp.abort();
+      // we send it, whatever depth the peer states
+      const { listener, port: theirs } = listen();
+      using _ = listener;
+      const connecting = device.connect({ hostname: "127.0.0.1", port: theirs, pd, readyToReceive: kind });
+      using responder = await RawPeer.accept(listener, mpaReply({ ...offer, ird: depth }));
+      const ours = await connecting;
+      assertEquals((await responder.readFpdu())?.opcode, first[kind]()[3] & 0x0f, about);
+      assertEquals(ours.outboundReadDepth, depth, about);
+      ours.abort();
+      // between two of ours
+      const [client, server] = [{ readyToReceive: kind, outboundReadDepth: depth }, { inboundReadDepth: depth }];
+      await using pair = await connectPair({ client, server });
+      await within(Promise.all([pair.client, pair.server].map(({ qp }) => qp.write([], { stag: 0, address: 0n }))));
+      assertEquals([pair.client.qp.isClosed, pair.server.qp.isClosed], [false, false], about);
+    }
+  }
+});
+
 Deno.test("start-up: a responder picks what it prefers where that is offered, and the cheapest otherwise", async () => {
   for (const [prefers, picked] of [["read", 1], ["send", 2], [undefined, 2]] as const) {
     await using device = Device.open();

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use weft_proto::ddp::QUEUE_SEND;
 use weft_proto::{
-    AtomicRequest, AtomicResponse, Crc32c, Opcode, ReadRequest, Receiver, Segment, Target, Terminate, TerminateCode,
-    ATOMIC_OPERAND_LEN, CRC_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN,
+    AtomicRequest, AtomicResponse, Crc32c, Opcode, ReadRequest, Receiver, Rtr, Segment, Target, Terminate,
+    TerminateCode, ATOMIC_OPERAND_LEN, CRC_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, UNTAGGED_HEADER_LEN,
 };
 
 use crate::counters::{Counters, Tally};
@@ -177,8 +177,8 @@ pub struct Rx {
     pub solicited_only: bool,
     /// What completions of receives wait for.
     pub moderation: Option<Arc<Moderation>>,
-    /// The first FPDU may be an empty Send that only tells that the peer is ready to receive (RFC 6581 §9).
-    pub ready_send: bool,
+    /// The first FPDU may be an empty message of this kind, which only tells that the peer is ready to receive (RFC 6581 §9).
+    pub rtr: Option<Rtr>,
     /// The peer sends markers.
     pub markers: Option<Box<Markers>>,
     /// An FPDU has been received.
@@ -209,7 +209,7 @@ impl Rx {
             crc: false,
             solicited_only: false,
             moderation: None,
-            ready_send: false,
+            rtr: None,
             markers: None,
             started: false,
             received: 0,
@@ -410,9 +410,7 @@ impl Rx {
         if !segment.last {
             self.short_segments = segment.payload_len <= SEGMENT_SHORT;
         }
-        // tells that the peer is ready to receive, nothing more: it takes no receive
-        let is_ready =
-            self.ready_send && !self.started && segment.opcode == Opcode::Send && length == 0 && segment.last;
+        let is_ready = segment.opcode == Opcode::Send && segment.last && self.is_ready(Rtr::Send, length);
         if let (Some(shared), true) = (&self.shared, self.queue.is_empty()) {
             if segment.opcode.queue() == Some(QUEUE_SEND) && !is_ready {
                 if let Some(work) = shared.take() {
@@ -487,6 +485,12 @@ impl Rx {
         Ok(())
     }
 
+    /// Whether a message of this kind and length is the first of all and tells that the peer is ready to receive, nothing more: it takes no receive, and a Read is answered
+    /// whatever depth was stated.
+    fn is_ready(&self, kind: Rtr, length: u64) -> bool {
+        !self.started && length == 0 && self.rtr == Some(kind)
+    }
+
     fn check<T>(
         &self,
         context: &Context<'_>,
@@ -518,8 +522,8 @@ impl Rx {
         self.proto.complete(&current.segment);
         context.counters.fpdus_received.add(1);
         self.tally.fpdus_received += 1;
-        self.started = true;
         let result = self.deliver(context);
+        self.started = true;
         if result.is_ok() {
             self.start += trailer;
             self.current = None;

@@ -230,14 +230,10 @@ impl Tx {
         self.queue.len()
     }
 
-    /// Queues the answer to a Read or atomic operation of the peer's; false where it exceeds IRD.
-    pub fn respond(&mut self, answer: Inbound) -> bool {
-        if self.responses_unsent >= self.ird {
-            return false;
-        }
+    /// Queues the answer to a Read or atomic operation of the peer's, which [`Self::may_respond`] has allowed.
+    pub fn respond(&mut self, answer: Inbound) {
         self.responses_unsent += 1;
         self.responses.push_back(answer);
-        true
     }
 
     /// Whether a Read of 8 KiB or more is under way: its response is read exactly.
@@ -598,7 +594,7 @@ mod tests {
         let mut tx = Tx { crc: true, open: true, ird: 1, mulpdu: (1 << 15) + TAGGED_HEADER_LEN, markers, ..Tx::new() };
         let request =
             ReadRequest { sink_stag: 1, sink_to: 0, length, source_stag: region.stag, source_to: region.base };
-        assert!(tx.respond(Inbound::Read(request)));
+        tx.respond(Inbound::Read(request));
         assert_eq!(tx.drive(ours.as_raw_fd(), &memory, &counters), Ok(SendEnd::Blocked));
         // SAFETY: the region is `length` bytes long, and nobody else uses it.
         unsafe { std::ptr::write_bytes(region.address as *mut u8, 0xee, length as usize) };

@@ -229,7 +229,7 @@ impl Conn {
         inner.rx.solicited_only = options.solicited_only;
         inner.rx.moderation.clone_from(&options.receive_moderation);
         inner.tx.moderation.clone_from(&options.send_moderation);
-        inner.rx.ready_send = established.role == Role::Responder && established.rtr == Some(Rtr::Send);
+        inner.rx.rtr = established.rtr.filter(|_| established.role == Role::Responder);
         inner.rx.crc = established.crc;
         inner.tx.crc = established.crc;
         inner.tx.markers = established.send_markers;

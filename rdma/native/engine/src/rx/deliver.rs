@@ -37,9 +37,10 @@ impl Rx {
                     let pin = context.memory.pin_remote(self.through, stag, to, u64::from(request.length), REMOTE_READ);
                     self.check(context, pin.map(drop), read_error)?;
                 }
-                if !context.tx.respond(Inbound::Read(request)) {
+                if !context.tx.may_respond() && !self.is_ready(Rtr::Read, u64::from(request.length)) {
                     return Err(TerminateCode::DDP_UNTAGGED_NO_BUFFER.into());
                 }
+                context.tx.respond(Inbound::Read(request));
             }
             Opcode::AtomicRequest => {
                 let Sink::Control(bytes) = &current.sink else { return Ok(()) };

@@ -305,7 +305,7 @@ impl Responder {
         let ird = options.ird.min(DEPTH_MAX);
         let wanted = options.ord.min(ORD_MAX);
         let ord = self.ird().map_or(wanted, |peer_ird| wanted.min(peer_ird));
-        let rtr = self.request.enhanced.and_then(|enhanced| pick_rtr(&enhanced, options.rtr));
+        let rtr = self.request.enhanced.and_then(|enhanced| pick_rtr(&enhanced, options.rtr, ird));
         let crc = options.crc || self.request.crc;
         let reply = Frame {
             kind: FrameKind::Reply,
@@ -353,21 +353,19 @@ impl Responder {
     }
 }
 
-/// The one preferred, or the cheapest, of what the initiator offers. One that names none gets a Write proposed, as Linux's siw does.
-fn pick_rtr(request: &Enhanced, preferred: Option<Rtr>) -> Option<Rtr> {
+/// The one preferred, or the cheapest, of what the initiator offers; a Read is the last choice of a side that says it serves none. An initiator that names none gets a
+/// Write proposed, as Linux's siw does.
+fn pick_rtr(request: &Enhanced, preferred: Option<Rtr>, ird: u16) -> Option<Rtr> {
+    if !request.peer_to_peer {
+        return None;
+    }
     let is_offered = |rtr: &Rtr| match rtr {
         Rtr::Send => request.rtr_send,
         Rtr::Write => request.rtr_write,
         Rtr::Read => request.rtr_read,
     };
-    match request {
-        Enhanced { peer_to_peer: false, .. } => None,
-        _ if preferred.as_ref().is_some_and(is_offered) => preferred,
-        Enhanced { rtr_write: true, .. } => Some(Rtr::Write),
-        Enhanced { rtr_read: true, .. } => Some(Rtr::Read),
-        Enhanced { rtr_send: true, .. } => Some(Rtr::Send),
-        _ => Some(Rtr::Write),
-    }
+    let others = if ird > 0 { [Rtr::Write, Rtr::Read, Rtr::Send] } else { [Rtr::Write, Rtr::Send, Rtr::Read] };
+    Some(preferred.into_iter().chain(others).find(is_offered).unwrap_or(Rtr::Write))
 }
 
 #[cfg(test)]

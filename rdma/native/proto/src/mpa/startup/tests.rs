@@ -94,6 +94,17 @@ fn a_responder_takes_the_cheapest_offer() {
 }
 
 #[test]
+fn a_responder_that_serves_no_reads_picks_one_where_nothing_else_is_offered() {
+    let picked = |read_alone: bool, rtr, ird| {
+        let offer = Enhanced { peer_to_peer: true, rtr_send: !read_alone, rtr_read: true, ..SIW };
+        let responder = Responder::handle_request(&siw_request(Some(offer)).emit()).unwrap();
+        responder.accept(StartupOptions { ird, rtr, ..StartupOptions::default() }).1.rtr
+    };
+    assert_eq!([picked(false, None, 0), picked(false, None, 1)], [Some(Rtr::Send), Some(Rtr::Read)]);
+    assert_eq!([picked(true, None, 0), picked(false, Some(Rtr::Read), 0)], [Some(Rtr::Read); 2]);
+}
+
+#[test]
 fn an_initiator_takes_what_was_picked_of_its_offer() {
     let peer_to_peer = || StartupOptions { peer_to_peer: true, ..StartupOptions::default() };
     let picked = |write, read, send| {
