@@ -4,7 +4,7 @@ import { fill, same, until, whole, within } from "../../../rdma/_testing/pair.ts
 import { Access } from "../../../rdma/mod.ts";
 import { RawPeer } from "./raw_peer.ts";
 import { onScene } from "./scene.ts";
-import { be, concat, type Fpdu, Opcode, readRequest, tagged, untagged } from "./wire.ts";
+import { atomicRequest, be, concat, type Fpdu, Opcode, readRequest, tagged, untagged } from "./wire.ts";
 
 for (const crc of [false, true]) {
   Deno.test(
@@ -161,6 +161,108 @@ Deno.test(
     peer.close();
     await within(closing);
     assertEquals(await scene.outcome(victim), undefined);
+    region.deregister();
+  }),
+);
+
+Deno.test(
+  "iwarp endings: a close answers what the peer had asked for, and nothing that it asks for afterwards",
+  onScene(async (scene) => {
+    // so much that no socket buffer takes the response
+    const region = scene.pd.allocate(32 << 20, Access.RemoteRead);
+    const counter = scene.atomic.region.bytes.slice(0, 8);
+    scene.accept({ inboundReadDepth: 4 });
+    using peer = await RawPeer.start(scene.port, { ord: 4 });
+    const victim = await scene.victim();
+    const read = (msn: number) =>
+      untagged(Opcode.ReadRequest, { msn }, readRequest(region, region.byteLength, { stag: msn, address: 0n }));
+    await peer.write(read(1), read(2));
+    const first = await peer.readFpdu();
+    await until(() => scene.device.counters().fpdusReceived >= 2);
+    const closing = victim.qp.close();
+    // not even what begins with the last byte of an answer: a peer that asks again for each would be served for ever
+    await peer.write(read(3), untagged(Opcode.AtomicRequest, { msn: 4 }, atomicRequest(scene.atomic.region, 0)));
+    const fpdus = [first!, ...await peer.readAll()];
+    assert(fpdus.every(({ opcode }) => opcode === Opcode.ReadResponse));
+    assertEquals(fpdus.filter(({ last }) => last).map(({ stag }) => stag), [1, 2]);
+    assertEquals(fpdus.reduce((sum, { payload }) => sum + payload.byteLength, 0), 2 * region.byteLength);
+    assertEquals(scene.atomic.region.bytes.slice(0, 8), counter);
+    peer.close();
+    await within(closing);
+    assertEquals(await scene.outcome(victim), undefined);
+    region.deregister();
+  }),
+);
+
+Deno.test(
+  "iwarp endings: a close waits for a slow Read of its own, not for one that is held back, nor for Reads of the peer's",
+  onScene(async (scene) => {
+    const length = 1 << 20;
+    const region = scene.pd.allocate(32 << 20, Access.RemoteRead);
+    /** A connection that is closed while a Read of its own, or one of the peer's, is under way. */
+    const begin = async (ours: boolean) => {
+      const peer = await RawPeer.start(scene.port, { peerToPeer: true, rtrWrite: true });
+      const victim = await scene.victim();
+      const sink = scene.pd.allocate(length);
+      const local = ours ? sink : undefined;
+      const read = local &&
+        victim.qp.read(whole(local), { stag: 7, address: 0n }).then(() => "success", () => "failed");
+      if (!ours) await peer.write(untagged(Opcode.ReadRequest, {}, readRequest(region, region.byteLength)));
+      const first = await peer.readFpdu();
+      const began = performance.now();
+      const closed = victim.qp.close().then(() => performance.now() - began);
+      const end = { ended: false, after: 0 };
+      void closed.then((after) => Object.assign(end, { ended: true, after }));
+      const payload = new DataView(first!.payload.buffer);
+      const target = { stag: payload.getUint32(0), address: payload.getBigUint64(4) };
+      /** Answers with the bytes from `at` on. */
+      const answer = (at: number, bytes: number) =>
+        tagged(
+          Opcode.ReadResponse,
+          { ...target, address: target.address + BigInt(at) },
+          new Uint8Array(bytes).fill(9),
+          {
+            last: at + bytes === length,
+          },
+        );
+      return { peer, victim, sink, read, closed, end, answer };
+    };
+    const [slow, held, reader] = [await begin(true), await begin(true), await begin(false)];
+    const pause = () => new Promise((resolve) => setTimeout(resolve, 400));
+    // in 32 pieces and 12.8 seconds
+    const answering = (async () => {
+      for (let at = 0; at < length; at += 32 * 1024) {
+        await pause();
+        await slow.peer.write(slow.answer(at, 32 * 1024));
+      }
+    })();
+    const response = held.answer(0, 32 * 1024);
+    const holding = (async () => {
+      for (let at = 0; !held.end.ended; at++) {
+        await held.peer.tryWrite(response.subarray(at, at + 1));
+        await pause();
+      }
+    })();
+    const reading = (async () => {
+      while (!reader.end.ended) {
+        await reader.peer.readFpdu();
+        await pause();
+      }
+    })();
+    const code = async ({ victim }: typeof slow) => (await victim.qp.closed)?.code;
+    await within(Promise.all([answering, holding, reading]), 30_000);
+    assertEquals([await held.read, await code(held)], ["failed", "TimedOut"]);
+    assertEquals(await code(reader), "TimedOut");
+    for (const { end } of [held, reader]) assert(end.after > 9_000 && end.after < 20_000, `${end.after} ms`);
+    await slow.peer.readAll();
+    slow.peer.close();
+    assertEquals([await within(slow.read!), await within(code(slow))], ["success", undefined]);
+    assert(slow.sink.bytes.every((byte) => byte === 9));
+    for (const { peer, victim, sink } of [slow, held, reader]) {
+      peer.close();
+      await scene.outcome(victim);
+      sink.deregister();
+    }
     region.deregister();
   }),
 );

@@ -151,6 +151,10 @@ pub struct Tx {
     pub mulpdu: usize,
     /// False while a responder waits for the initiator's first FPDU (RFC 5044 §7.1.2).
     pub open: bool,
+    /// The peer's requests are not answered any more.
+    pub closing: bool,
+    /// Bytes of our own requests that have left from where they lie, or that Reads have brought.
+    pub moved: u64,
     message: Option<Message>,
     responses_turn: bool,
     numbers: Transmitter,
@@ -200,6 +204,8 @@ impl Tx {
             fpdu_start: 0,
             mulpdu: 0,
             open: false,
+            closing: false,
+            moved: 0,
             message: None,
             responses_turn: false,
             numbers: Transmitter::new(),
@@ -404,10 +410,11 @@ impl Tx {
                     *start += taken as u32;
                     *length -= taken as u32;
                 }
-                Chunk::Memory { sge, .. } => {
+                Chunk::Memory { sge, remote } => {
                     sge.address += taken;
                     sge.length -= taken as u32;
                     counters.bytes_sent.add(taken);
+                    self.moved += if *remote { 0 } else { taken };
                 }
             }
             if taken == length {

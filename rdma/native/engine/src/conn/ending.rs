@@ -2,7 +2,7 @@
 use super::*;
 
 impl Conn {
-    /// Closes after everything posted has been sent.
+    /// Closes after everything posted has been done, and everything answered that the peer has asked for so far.
     pub fn close(self: &Arc<Self>) {
         self.with(|_, inner| match inner.phase {
             Phase::Open => {
@@ -78,14 +78,28 @@ impl Conn {
     pub(super) fn drain(self: &Arc<Self>, inner: &mut Inner) {
         if matches!(inner.phase, Phase::Open) {
             inner.phase = Phase::Draining;
-            inner.deadline = Some(Instant::now() + DRAIN_TIMEOUT);
+            inner.tx.closing = true;
+            self.wait_for_work(inner);
             self.device.watch_deadline(self);
         }
     }
 
+    fn wait_for_work(&self, inner: &mut Inner) {
+        inner.drained_to = (inner.tx.posted(), inner.tx.moved);
+        inner.deadline = Some(Instant::now() + DRAIN_TIMEOUT);
+    }
+
+    /// Ends a connection that is to be closed and has nothing left to do, or waits on where its own work has got on. What the peer still gets of its Reads is no
+    /// reason to.
     pub(super) fn drained(self: &Arc<Self>, inner: &mut Inner) {
-        if matches!(inner.phase, Phase::Draining) && inner.tx.is_drained() {
+        if !matches!(inner.phase, Phase::Draining) {
+            return;
+        }
+        let (left, moved) = inner.drained_to;
+        if inner.tx.is_drained() {
             self.end_sending(inner);
+        } else if inner.tx.posted() < left || inner.tx.moved - moved >= DRAIN_BYTES {
+            self.wait_for_work(inner);
         }
     }
 

@@ -21,6 +21,7 @@ impl Rx {
             Opcode::ReadResponse => {
                 if let Some(read) = context.tx.reads.front_mut() {
                     read.placed += length;
+                    context.tx.moved += length;
                 }
                 if segment.last {
                     if let Some(sink) = context.tx.read_done() {
@@ -29,6 +30,8 @@ impl Rx {
                     context.tx.retire(context.ring, context.tag);
                 }
             }
+            // a connection that is to end would never do so for a peer that goes on asking; what is left without an answer is flushed at the peer's
+            Opcode::ReadRequest | Opcode::AtomicRequest if context.tx.closing => {}
             Opcode::ReadRequest => {
                 let Sink::Control(bytes) = &current.sink else { return Ok(()) };
                 let request = ReadRequest::parse(&leading(bytes));
