@@ -492,7 +492,7 @@ impl MemoryTable {
         if !through.reaches(&region) {
             return Err(AccessError::OtherDomain);
         }
-        if region.access == 0 {
+        if region.access & REMOTE_ALL == 0 {
             return Err(AccessError::Denied);
         }
         let done = match region.parent {
@@ -632,6 +632,23 @@ mod tests {
         assert_eq!(t.len(), 2);
         assert!(t.invalidate(r.stag).is_some() && t.is_empty());
         assert_eq!(t.large_writable(7).load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_peer_takes_no_right_that_it_never_had() {
+        let t = MemoryTable::default();
+        for access in [0, VOLATILE] {
+            let r = t.allocate(7, LARGE, to(access)).unwrap();
+            let w = t.bind(r.stag, 0, LARGE, to(access)).unwrap();
+            for stag in [w.stag, r.stag] {
+                assert_eq!(t.invalidate_remote(via(7), stag), Err(AccessError::Denied), "{access:#x}");
+                assert!(t.pin(stag).is_some());
+            }
+        }
+        for access in [REMOTE_READ, REMOTE_WRITE, REMOTE_ATOMIC, REMOTE_READ | VOLATILE] {
+            let r = t.allocate(7, LARGE, to(access)).unwrap();
+            assert_eq!(t.invalidate_remote(via(7), r.stag), Ok(()), "{access:#x}");
+        }
     }
 
     #[test]
