@@ -63,17 +63,22 @@ impl Listener {
 
     /// Takes what connections there are.
     pub fn run(self: &Arc<Self>) {
+        let ring = &self.device.ring;
         for _ in 0..256 {
+            if ring.ready() >= ring.capacity() {
+                // JavaScript takes nothing out: of whom came now, an entry would wait on our side, even when they have gone again.
+                self.pause();
+                return;
+            }
             let accepted = match lock(&self.fd).as_ref() {
                 Some(fd) => socket::accept(fd),
                 None => return,
             };
             let Ok((fd, remote)) = accepted else {
-                // Out of descriptors or memory: connections stay in the backlog, and epoll is to report them again after a pause only.
+                // out of descriptors or memory
                 let scarce = |code| matches!(code, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM);
                 if accepted.is_err_and(|error| error.raw_os_error().is_some_and(scarce)) {
-                    self.attend(false);
-                    self.device.pause(self);
+                    self.pause();
                     self.tell(true);
                 }
                 return;
@@ -98,6 +103,12 @@ impl Listener {
                 }
             }
         }
+    }
+
+    /// Leaves connections in the backlog, of which epoll is to report again at the next tick only.
+    fn pause(self: &Arc<Self>) {
+        self.attend(false);
+        self.device.pause(self);
     }
 
     /// Gives the connection up that has been at start-up for the longest time, where there are too many with the new one.
@@ -132,5 +143,59 @@ impl Listener {
             Some(_) => Status::Ok,
             None => Status::Closed,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use crate::ring::{ENTRY_WORDS, HEADER_WORDS, HEAD_WORD};
+
+    /// Takes every entry that is ready, and returns how many requests for a connection were among them.
+    fn take(device: &Device) -> usize {
+        let ring = &device.ring;
+        let mut requests = 0;
+        while ring.ready() > 0 {
+            let head = ring.word(HEAD_WORD).load(Ordering::Relaxed);
+            let at = HEADER_WORDS + (head % ring.capacity()) as usize * ENTRY_WORDS;
+            requests += usize::from(ring.word(at + 1).load(Ordering::Relaxed) == EntryKind::Request as u32);
+            ring.word(HEAD_WORD).store(head.wrapping_add(1), Ordering::Release);
+        }
+        requests
+    }
+
+    #[test]
+    fn nobody_is_let_in_whom_nobody_would_hear_of() {
+        let device = Device::open().unwrap();
+        let limits = Limits::from_words(&[0; 4]).unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listener =
+            crate::device::LISTENERS.insert_with(|new| Listener::new(new, &device, &address, 1, limits).unwrap());
+        let listener = listener.unwrap();
+        assert!(listener.watch());
+        // what a busy program leaves in the ring
+        let entry = Entry { tag: 2, kind: EntryKind::Send, status: Status::Ok, slot: 0, bytes: 0, detail: 0, aux: 0 };
+        (0..device.ring.capacity()).for_each(|_| device.ring.push(entry));
+        let peers: Vec<TcpStream> = (0..50)
+            .map(|_| {
+                let mut peer = TcpStream::connect(listener.address).unwrap();
+                peer.write_all(b"MPA ID Req Frame\x10\x02\x00\x04\x00\x10\x00\x10").unwrap();
+                peer
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(device.alive.load(Ordering::SeqCst), 0, "they wait in the backlog");
+        let begin = Instant::now();
+        let mut requests = 0;
+        while requests < peers.len() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{requests} requests");
+            requests += take(&device);
+            std::thread::yield_now();
+        }
+        device.close();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Layout, in 32-bit words: word 0 is the producer's tail, word 16 the consumer's head (both count entries and wrap at 2^32), entries of 8 words
 //! begin at word 32. JavaScript consumes, any thread of ours produces under a lock. Entries that find the ring full wait in a queue on our side, so none
-//! is ever lost; that queue is bounded by the work that was posted.
+//! is ever lost; that queue is bounded by the work that was posted and the connections that there are, for a listener takes no more while the ring is full.
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
