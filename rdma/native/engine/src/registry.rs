@@ -13,6 +13,7 @@ struct Slot<T> {
 struct Slots<T> {
     entries: Vec<Slot<T>>,
     free: Vec<u32>,
+    count: usize,
 }
 
 /// A table of shared objects by handle.
@@ -29,7 +30,7 @@ impl<T> Default for Registry<T> {
 impl<T> Registry<T> {
     /// An empty table.
     pub const fn new() -> Self {
-        Self { slots: RwLock::new(Slots { entries: Vec::new(), free: Vec::new() }) }
+        Self { slots: RwLock::new(Slots { entries: Vec::new(), free: Vec::new(), count: 0 }) }
     }
 
     /// Makes an object that knows its own handle, and puts it in. `None` where the table is full.
@@ -58,6 +59,7 @@ impl<T> Registry<T> {
             return None;
         };
         slot.value = Some(Arc::clone(&value));
+        slots.count += 1;
         Some(value)
     }
 
@@ -79,15 +81,19 @@ impl<T> Registry<T> {
             return None;
         }
         let value = slot.value.take()?;
-        slot.generation = (slot.generation + 1) & GENERATION_MASK;
-        slots.free.push((handle & INDEX_MASK) as u32);
+        // A slot whose generations are used up stays empty: with the first one again, whoever kept a handle from then would reach a stranger.
+        if slot.generation < GENERATION_MASK {
+            slot.generation += 1;
+            slots.free.push((handle & INDEX_MASK) as u32);
+        }
+        slots.count -= 1;
         Some(value)
     }
 
     /// How many objects there are now.
     pub fn count(&self) -> usize {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.entries.len() - slots.free.len()
+        slots.count
     }
 
     /// Every object there is now.
@@ -122,6 +128,24 @@ mod tests {
         assert_eq!(registry.get(handles[1]).as_deref(), Some(&2));
         assert!(registry.get(u64::MAX).is_none() && registry.get(0).is_none());
         assert_eq!((registry.all().len(), registry.count()), (1, 1));
+    }
+
+    #[test]
+    fn a_slot_whose_generations_are_used_up_is_not_used_again() {
+        let registry: Registry<u64> = Registry::new();
+        let first = registry.insert_with(Arc::new).unwrap();
+        registry.remove(*first).unwrap();
+        registry.slots.write().unwrap().entries[0].generation = GENERATION_MASK;
+        let last = registry.insert_with(Arc::new).unwrap();
+        assert_eq!(*last, u64::from(GENERATION_MASK) << INDEX_BITS);
+        assert_eq!((registry.count(), registry.remove(*last)), (1, Some(Arc::clone(&last))));
+        let next = registry.insert_with(Arc::new).unwrap();
+        assert_eq!((*next, registry.count()), (1 << INDEX_BITS | 1, 1));
+        // neither 0, which stands for no handle, nor what was one before finds anything
+        assert!([0, *first, *last].iter().all(|handle| registry.get(*handle).is_none()));
+        assert!(registry.remove(*last).is_none());
+        registry.remove(*next).unwrap();
+        assert_eq!((registry.count(), registry.all().len()), (0, 0));
     }
 
     #[test]
