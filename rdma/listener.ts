@@ -51,7 +51,7 @@ export interface StartupOptions {
   outboundReadDepth?: number;
   /**
    * The only ready-to-receive message to offer in peer-to-peer mode, or the one to pick where a peer offers it (RFC 6581 §9). The default: Write, else Read, and
-   * Send where nothing else is offered. Neither side's application sees it.
+   * Send where nothing else is offered; a side that serves no Reads takes a Send before a Read. Neither side's application sees it.
    */
   readyToReceive?: "send" | "write" | "read";
   /**

@@ -649,7 +649,7 @@ pub extern "C" fn weft_start(handle: f64) -> i32 {
     })
 }
 
-/// Closes a connection once everything posted has been sent. A `Closed` entry follows.
+/// Closes a connection once everything posted has been done. A `Closed` entry follows.
 #[no_mangle]
 pub extern "C" fn weft_close(handle: f64) -> i32 {
     boundary!({
