@@ -94,12 +94,12 @@ pub struct Device {
     ended: Mutex<(u64, Tally)>,
 }
 
-/// Whose turn it is, and how long it may sleep when there is nothing to do.
+/// Whose turn it is.
 #[derive(Clone, Copy)]
 enum Turn {
+    /// It may sleep for so long when there is nothing to do.
     Caller(Duration),
-    /// `None`: until something happens.
-    Background(Option<Duration>),
+    Background,
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -214,7 +214,7 @@ impl Device {
     /// Has a listener attended to again at the next tick.
     pub fn pause(&self, listener: &Arc<Listener>) {
         lock(&self.paused).push(Arc::clone(listener));
-        self.interrupt();
+        self.retime();
     }
 
     /// Drops a connection that JavaScript never heard of.
@@ -235,20 +235,19 @@ impl Device {
         }
         deadlines.push(Arc::clone(conn));
         if deadlines.len() == 1 {
-            self.interrupt();
+            self.retime();
         }
     }
 
-    fn interrupt(&self) {
-        raise(&self.wake);
+    /// Has the background thread see what was added for it, for how long it may sleep, and whether it is to go on at all.
+    fn retime(&self) {
+        self.watch.background.interrupt(|| raise(&self.wake));
     }
 
     /// Has a connection run again after others.
     pub fn again(&self, conn: &Arc<Conn>, events: u32) {
         lock(&self.ready).push_back((Arc::clone(conn), events));
-        if self.watch.background.is_asleep() {
-            self.interrupt(); // whoever adds it may not come back to it
-        }
+        self.retime(); // whoever adds it may not come back to it
     }
 
     fn now(&self) -> u64 {
@@ -265,16 +264,21 @@ impl Device {
         }
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         self.counters.epoll_calls.add(1);
+        let (sleeper, may_sleep) = match who {
+            Turn::Caller(timeout) => (&self.watch.caller, !timeout.is_zero()),
+            Turn::Background => (&self.watch.background, true),
+        };
         // What has just run may have completed something: that must be told before anybody may sleep.
-        let (sleeper, timeout) = match who {
-            Turn::Background(timeout) => (&self.watch.background, timeout),
-            Turn::Caller(timeout) => (&self.watch.caller, Some(timeout)),
-        };
         let is_idle = || match who {
-            Turn::Background(_) => lock(&self.ready).is_empty(),
             Turn::Caller(_) => self.ring.ready() == 0,
+            Turn::Background => lock(&self.ready).is_empty() && !self.stop.load(Ordering::SeqCst),
         };
-        let n = if pending == 0 && timeout != Some(Duration::ZERO) && sleeper.fall_asleep(is_idle) {
+        let n = if pending == 0 && may_sleep && sleeper.fall_asleep(is_idle) {
+            let timeout = match who {
+                Turn::Caller(timeout) => Some(timeout),
+                // not before it counts as asleep: whoever adds a deadline before that does not interrupt it
+                Turn::Background => self.background_timeout(),
+            };
             let n = self.epoll_wait(&mut events, timeout);
             sleeper.wake_up();
             n
@@ -284,14 +288,9 @@ impl Device {
         for event in events.iter().take(n) {
             let (data, bits) = (event.u64, event.events);
             if data == WAKE_DATA {
-                if matches!(who, Turn::Caller(_)) {
-                    continue; // meant for the background thread
-                }
-                lower(&self.wake);
+                self.watch.background.settle(|| lower(&self.wake), || raise(&self.wake));
             } else if data == NUDGE_DATA {
-                if matches!(who, Turn::Caller(_)) || !self.watch.caller.is_asleep() {
-                    lower(&self.nudge); // else the caller is about to see it
-                }
+                self.watch.caller.settle(|| lower(&self.nudge), || raise(&self.nudge));
             } else if data & LISTENER_BIT != 0 {
                 if let Some(listener) = LISTENERS.get(data & !LISTENER_BIT) {
                     let _ = catch_unwind(AssertUnwindSafe(|| listener.run()));
@@ -479,8 +478,7 @@ impl Device {
         let mut looked = Instant::now();
         let mut grace = 0;
         while !self.stop.load(Ordering::SeqCst) {
-            let timed = !lock(&self.deadlines).is_empty() || !lock(&self.paused).is_empty();
-            if timed && looked.elapsed() >= DEADLINE_TICK {
+            if self.is_timed() && looked.elapsed() >= DEADLINE_TICK {
                 looked = Instant::now();
                 self.expire(looked);
                 self.signal();
@@ -490,15 +488,22 @@ impl Device {
                 continue;
             }
             grace = 0;
-            let mut timeout = timed.then_some(DEADLINE_TICK);
-            let patience = if self.watch.is_armed() { self.patience() } else { None };
-            if let Some(patience) = patience {
-                timeout = Some(timeout.map_or(patience, |timeout| timeout.min(patience)));
-            }
             self.counters.background_turns.add(1);
-            self.turn(Turn::Background(timeout));
+            self.turn(Turn::Background);
             self.signal();
         }
+    }
+
+    /// Whether something is to be looked at every `DEADLINE_TICK`.
+    fn is_timed(&self) -> bool {
+        !lock(&self.deadlines).is_empty() || !lock(&self.paused).is_empty()
+    }
+
+    /// How long the background thread may sleep; `None`: until something happens.
+    fn background_timeout(&self) -> Option<Duration> {
+        let tick = self.is_timed().then_some(DEADLINE_TICK);
+        let patience = if self.watch.is_armed() { self.patience() } else { None };
+        tick.into_iter().chain(patience).min()
     }
 
     fn expire(&self, now: Instant) {
@@ -524,7 +529,7 @@ impl Device {
         }
         self.stop.store(true, Ordering::SeqCst);
         self.watch.release();
-        self.interrupt();
+        self.retime();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             let _ = thread.join();
@@ -548,3 +553,6 @@ impl Device {
         lock(&self.paused).clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,22 @@ impl Sleeper {
     pub fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::SeqCst)
     }
+
+    /// Interrupts it for what has just been added, by `raise`; where it is awake it looks for itself before it sleeps.
+    pub fn interrupt(&self, raise: impl FnOnce()) {
+        if self.is_asleep() {
+            raise();
+        }
+    }
+
+    /// Anybody's who has seen that it is interrupted: takes that back by `lower`, unless it is asleep and thus about to see it as well. Where it has come to life by
+    /// something else it may not look for long, and would keep all others awake who wait for the same events.
+    pub fn settle(&self, lower: impl FnOnce(), raise: impl FnOnce()) {
+        if !self.is_asleep() {
+            lower();
+            self.interrupt(raise); // it may have fallen asleep meanwhile, and what was lowered been meant for that
+        }
+    }
 }
 
 /// Who is on watch: the caller's thread while its lease lasts, which each of its calls renews, or the background thread. Times are nanoseconds of the device's clock.

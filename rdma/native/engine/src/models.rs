@@ -53,6 +53,14 @@ impl Bell {
         }
         *rung = false;
     }
+
+    fn is_rung(&self) -> bool {
+        *lock(&self.rung)
+    }
+
+    fn silence(&self) {
+        *lock(&self.rung) = false;
+    }
 }
 
 mod rings {
@@ -244,10 +252,41 @@ mod handovers {
             let (watch, work, epoll) = &*shared;
             watch.renew(LEASE);
             *lock(work) += 1;
-            if watch.background.is_asleep() {
-                epoll.ring();
+            watch.background.interrupt(|| epoll.ring());
+            background.join().unwrap();
+        });
+    }
+
+    /// An interruption of somebody who has come to life by something else is taken back by whoever sees it, and one that is needed is not.
+    #[test]
+    fn an_interruption_reaches_whom_it_is_for() {
+        model(|| {
+            let shared = Arc::new((Watch::default(), Mutex::new(0), Bell::default()));
+            shared.2.ring();
+            let spawn = |step: fn(&Watch, &Mutex<u32>, &Bell)| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || step(&shared.0, &shared.1, &shared.2))
+            };
+            let background = spawn(|watch, work, epoll| {
+                while *lock(work) == 0 {
+                    if watch.background.fall_asleep(|| *lock(work) == 0) {
+                        epoll.wait();
+                        watch.background.wake_up();
+                    }
+                }
+            });
+            let other = spawn(|watch, work, epoll| {
+                *lock(work) += 1;
+                watch.background.interrupt(|| epoll.ring());
+            });
+            let (watch, _, epoll) = &*shared;
+            if epoll.is_rung() {
+                watch.background.settle(|| epoll.silence(), || epoll.ring());
             }
             background.join().unwrap();
+            other.join().unwrap();
+            watch.background.settle(|| epoll.silence(), || epoll.ring());
+            assert!(!epoll.is_rung(), "nobody sleeps who would see it");
         });
     }
 

@@ -1,0 +1,104 @@
+//! A caller that waits beside the background thread: who is interrupted, who sleeps, and who does what the other leaves.
+use std::cell::OnceCell;
+use std::net::TcpStream;
+use std::thread::{scope, sleep};
+
+use super::*;
+use crate::abi::{weft_device_close, weft_device_open, weft_listen, LIMITS_WORDS};
+use crate::ring::{Entry, EntryKind, HEAD_WORD};
+use crate::status::Status;
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(10);
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < LONG);
+        sleep(Duration::from_micros(100));
+    }
+}
+
+/// A device that listens, and the port.
+struct Node {
+    handle: f64,
+    device: Arc<Device>,
+    port: u16,
+}
+
+impl Node {
+    fn open() -> Self {
+        let (mut out, mut listener) = ([0.0; 3], [0.0; 2]);
+        // SAFETY: there is room for what is written, and the lengths are those of what is passed.
+        unsafe {
+            assert_eq!(weft_device_open(out.as_mut_ptr()), 0);
+            let (host, limits) = (b"127.0.0.1", [0; LIMITS_WORDS]);
+            assert_eq!(weft_listen(out[0], host.as_ptr(), 9, 0, 1, limits.as_ptr(), listener.as_mut_ptr()), 0);
+        }
+        Self { handle: out[0], device: DEVICES.get(out[0] as u64).unwrap(), port: listener[1] as u16 }
+    }
+
+    /// Completes something, which ends a wait.
+    fn complete(&self) {
+        let kind = EntryKind::Send;
+        self.device.ring.push(Entry { tag: 9, kind, status: Status::Ok, slot: 0, bytes: 0, detail: 0, aux: 0 });
+        self.device.signal();
+    }
+
+    /// Waits, and takes what was completed.
+    fn wait(&self) {
+        assert_eq!(self.device.wait(LONG), 1);
+        self.device.ring.word(HEAD_WORD).fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Has the background thread stand aside for a caller that waits.
+    fn set_aside(&self) {
+        let Watch { caller, background, .. } = &self.device.watch;
+        until(|| caller.is_asleep());
+        if background.is_asleep() {
+            raise(&self.device.wake);
+            until(|| !background.is_asleep());
+        }
+        sleep(Duration::from_millis(2));
+    }
+
+    /// Does it while another thread waits.
+    fn meanwhile<R>(&self, body: impl FnOnce() -> R) -> R {
+        scope(|scope| {
+            scope.spawn(|| self.wait());
+            self.set_aside();
+            let result = body();
+            self.complete();
+            result
+        })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        assert_eq!(weft_device_close(self.handle), 0);
+    }
+}
+
+#[test]
+fn who_waits_is_asleep_whatever_the_background_thread_is_interrupted_for() {
+    let node = Node::open();
+    let calls = || node.device.counters.epoll_calls.get();
+    let during = |interrupt: &dyn Fn()| {
+        let before = calls();
+        interrupt();
+        sleep(Duration::from_millis(300));
+        calls() - before
+    };
+    let peer = OnceCell::new();
+    let (connected, late) = node.meanwhile(|| {
+        // the first connection at start-up, and so the first deadline, which is the background thread's to look at
+        let connected = during(&|| {
+            _ = peer.set(TcpStream::connect(("127.0.0.1", node.port)).unwrap());
+            until(|| node.device.alive.load(Ordering::SeqCst) == 1);
+        });
+        // that thread had come to life by something else when it was interrupted
+        (connected, during(&|| raise(&node.device.wake)))
+    });
+    assert!(connected < 1000 && late < 1000, "epoll was asked {connected} and {late} times");
+}
