@@ -239,7 +239,7 @@ impl Device {
         }
     }
 
-    /// Has the background thread see what was added for it, for how long it may sleep, and whether it is to go on at all.
+    /// Has the background thread see anew for how long it may sleep, and whether it is to go on at all.
     fn retime(&self) {
         self.watch.background.interrupt(|| raise(&self.wake));
     }
@@ -247,7 +247,7 @@ impl Device {
     /// Has a connection run again after others.
     pub fn again(&self, conn: &Arc<Conn>, events: u32) {
         lock(&self.ready).push_back((Arc::clone(conn), events));
-        self.retime(); // whoever adds it may not come back to it
+        self.watch.interrupt(|| raise(&self.nudge), || raise(&self.wake));
     }
 
     fn now(&self) -> u64 {
@@ -268,10 +268,13 @@ impl Device {
             Turn::Caller(timeout) => (&self.watch.caller, !timeout.is_zero()),
             Turn::Background => (&self.watch.background, true),
         };
-        // What has just run may have completed something: that must be told before anybody may sleep.
-        let is_idle = || match who {
-            Turn::Caller(_) => self.ring.ready() == 0,
-            Turn::Background => lock(&self.ready).is_empty() && !self.stop.load(Ordering::SeqCst),
+        // What has just run may have completed something, and anybody may have left work: that must be seen to before anybody may sleep.
+        let is_idle = || {
+            let is_wanted = match who {
+                Turn::Caller(_) => self.ring.ready() > 0,
+                Turn::Background => self.stop.load(Ordering::SeqCst),
+            };
+            !is_wanted && lock(&self.ready).is_empty()
         };
         let n = if pending == 0 && may_sleep && sleeper.fall_asleep(is_idle) {
             let timeout = match who {

@@ -134,6 +134,13 @@ impl Watch {
         }
     }
 
+    /// Interrupts whoever waits for events, the caller by `nudge` and the background thread by `wake`, for work that has just been left to anybody: who leaves it may
+    /// not come back to it, and that the one sleeps may be why the other stands aside.
+    pub fn interrupt(&self, nudge: impl FnOnce(), wake: impl FnOnce()) {
+        self.caller.interrupt(nudge);
+        self.background.interrupt(wake);
+    }
+
     /// Whether the caller sleeps, or is about to.
     pub fn is_armed(&self) -> bool {
         self.armed.load(Ordering::SeqCst)

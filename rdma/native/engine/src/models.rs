@@ -252,7 +252,32 @@ mod handovers {
             let (watch, work, epoll) = &*shared;
             watch.renew(LEASE);
             *lock(work) += 1;
-            watch.background.interrupt(|| epoll.ring());
+            watch.interrupt(|| (), || epoll.ring());
+            background.join().unwrap();
+        });
+    }
+
+    /// The same the other way round: the background thread may stand aside for good, the caller is in the middle of a wait.
+    #[test]
+    fn work_left_behind_is_found_by_a_caller_that_waits() {
+        model(|| {
+            let shared = Arc::new((Watch::default(), Mutex::new(0), Bell::default()));
+            shared.0.renew(LEASE);
+            let background = thread::spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    let (watch, work, epoll) = &*shared;
+                    *lock(work) += 1;
+                    watch.interrupt(|| epoll.ring(), || ());
+                }
+            });
+            let (watch, work, epoll) = &*shared;
+            while *lock(work) == 0 {
+                if watch.caller.fall_asleep(|| *lock(work) == 0) {
+                    epoll.wait();
+                    watch.caller.wake_up();
+                }
+            }
             background.join().unwrap();
         });
     }
@@ -277,7 +302,7 @@ mod handovers {
             });
             let other = spawn(|watch, work, epoll| {
                 *lock(work) += 1;
-                watch.background.interrupt(|| epoll.ring());
+                watch.interrupt(|| (), || epoll.ring());
             });
             let (watch, _, epoll) = &*shared;
             if epoll.is_rung() {

@@ -10,6 +10,9 @@ use crate::status::Status;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(10);
+const ROUNDS: u64 = 9;
+/// What most hand-overs must not take: several times what they may, and half of what they took where nothing but a tick ended a sleep.
+const LATE: Duration = Duration::from_millis(25);
 
 fn until(mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
@@ -80,6 +83,13 @@ impl Drop for Node {
     }
 }
 
+/// Fails where most of them took long.
+fn assert_prompt(times: impl Iterator<Item = Duration>) {
+    let mut times: Vec<_> = times.collect();
+    times.sort_unstable();
+    assert!(times[times.len() / 2] < LATE, "{times:?}");
+}
+
 #[test]
 fn who_waits_is_asleep_whatever_the_background_thread_is_interrupted_for() {
     let node = Node::open();
@@ -101,4 +111,24 @@ fn who_waits_is_asleep_whatever_the_background_thread_is_interrupted_for() {
         (connected, during(&|| raise(&node.device.wake)))
     });
     assert!(connected < 1000 && late < 1000, "epoll was asked {connected} and {late} times");
+}
+
+#[test]
+fn who_waits_takes_over_what_others_leave() {
+    let node = Node::open();
+    let _peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
+    let mut conn = None;
+    until(|| {
+        conn = CONNS.all().into_iter().find(|conn| Arc::ptr_eq(&conn.device, &node.device));
+        conn.is_some()
+    });
+    let conn = conn.unwrap();
+    assert_prompt((0..ROUNDS).map(|_| {
+        node.meanwhile(|| {
+            let begin = Instant::now();
+            node.device.again(&conn, READABLE);
+            until(|| lock(&node.device.ready).is_empty());
+            begin.elapsed()
+        })
+    }));
 }
