@@ -1,7 +1,8 @@
 //! A device: one epoll set, one background thread, one completion ring, one memory table.
 //!
-//! Progress is anybody's work. JavaScript's thread drives while it polls and renews a *lease* with each call; as long as that lasts the background thread stays out of the way.
-//! When JavaScript sleeps (it has armed the channel) or is busy elsewhere (the lease has run out), the background thread, asleep in epoll, serves. `handover` has the rules.
+//! Progress is anybody's work. JavaScript's thread drives while it polls and renews a *lease* with each call; as long as that lasts, and while JavaScript sleeps in epoll
+//! itself (`wait`), the background thread stays out of the way. When JavaScript sleeps elsewhere (it has armed the channel) or is busy (the lease has run out), the
+//! background thread, asleep in epoll, serves. `handover` has the rules.
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::conn::{Conn, ENDING, READABLE, WRITABLE};
 use crate::counters::{Counters, Tally};
-use crate::handover::Watch;
+use crate::handover::{Watch, GRACE_MAX_NS};
 use crate::listener::Listener;
 use crate::lock;
 use crate::memory::MemoryTable;
@@ -30,11 +31,8 @@ pub static LISTENERS: Registry<Listener> = Registry::new();
 /// Every shared receive queue.
 pub static SHARED: Registry<SharedReceives> = Registry::new();
 
-/// How long a call of `progress` keeps the background thread away.
+/// How long a call of `progress` or `wait` keeps the background thread away once it has returned.
 const LEASE_NS: u64 = 1_000_000;
-/// How long it stays away at most from a caller who polls on and on, without a look at whether it still does: each look takes a core from somebody for 10 µs, which is a
-/// hundredth of all round trips where it looks every millisecond.
-const GRACE_MAX_NS: u64 = 8_000_000;
 /// How often deadlines are looked at while there are any.
 const DEADLINE_TICK: Duration = Duration::from_millis(50);
 /// Connections that `progress` tries without asking epoll first.
@@ -414,9 +412,9 @@ impl Device {
         let end = self.now() + timeout.as_nanos() as u64;
         loop {
             let now = self.now();
-            let left = Duration::from_nanos(end.saturating_sub(now)).min(DEADLINE_TICK);
-            // deadlines are the background thread's, which stands aside until then
-            self.watch.renew(now + left.as_nanos() as u64 + LEASE_NS);
+            let left = Duration::from_nanos(end.saturating_sub(now));
+            // not for as long as it may sleep, which keeps the background thread away by itself: what it returns to may take its time
+            self.watch.renew(now + LEASE_NS);
             let ready = self.ring.ready();
             if ready > 0 || left.is_zero() {
                 return ready;
@@ -486,7 +484,7 @@ impl Device {
                 self.expire(looked);
                 self.signal();
             }
-            if self.watch.stand_aside(self.now(), grace) {
+            if self.watch.stand_aside(self.now(), grace, DEADLINE_TICK) {
                 grace = (grace * 2).clamp(LEASE_NS, GRACE_MAX_NS);
                 continue;
             }

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use crate::sync::{fence, lock, AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 
+/// How long the background thread stays away at most from a caller who polls or waits on and on, without a look at whether it still does: each look takes a core from
+/// somebody for 10 µs, which is a hundredth of all round trips where it looks every millisecond. A caller who comes to life after so long a sleep tells it.
+pub const GRACE_MAX_NS: u64 = 8_000_000;
+
 /// State that whoever holds its lock drives. Others leave a note of what has happened and go on; the holder looks there again after unlocking.
 pub struct Driven<T> {
     noted: AtomicU32,
@@ -92,14 +96,15 @@ impl Sleeper {
     }
 }
 
-/// Who is on watch: the caller's thread while its lease lasts, which each of its calls renews, or the background thread. Times are nanoseconds of the device's clock.
+/// Who is on watch: the caller's thread while it waits for events, and while its lease lasts, which each of its calls renews; or the background thread. Times are
+/// nanoseconds of the device's clock.
 #[derive(Default)]
 pub struct Watch {
     /// Until when the background thread stays out of the way.
     lease: AtomicU64,
-    /// The background thread waits for the lease to end.
+    /// The background thread stands aside.
     parked: Mutex<bool>,
-    unpark: Condvar,
+    unparked: Condvar,
     /// The caller's thread sleeps, or is about to, and is to be woken.
     armed: AtomicBool,
     /// The background thread's waits for events,
@@ -109,10 +114,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The caller is awake, and drives until then.
+    /// The caller is awake, and drives until then. After a long sleep it is told to a background thread that stands aside, which looks rarely by then.
     pub fn renew(&self, until: u64) {
-        self.lease.store(until, Ordering::SeqCst);
+        let before = self.lease.swap(until, Ordering::SeqCst);
         self.armed.store(false, Ordering::SeqCst);
+        if until.saturating_sub(before) >= GRACE_MAX_NS {
+            self.unpark();
+        }
     }
 
     /// The caller goes to sleep and the background thread takes over. False where it must not, because something is ready for it.
@@ -129,8 +137,12 @@ impl Watch {
     /// Ends the lease.
     pub fn release(&self) {
         self.lease.store(0, Ordering::SeqCst);
+        self.unpark();
+    }
+
+    fn unpark(&self) {
         if *lock(&self.parked) {
-            self.unpark.notify_one();
+            self.unparked.notify_one();
         }
     }
 
@@ -151,18 +163,26 @@ impl Watch {
         self.armed.load(Ordering::SeqCst) && is_wanted() && self.armed.swap(false, Ordering::SeqCst)
     }
 
-    /// The background thread's: waits while there is a lease, for at least `grace` nanoseconds unless it is released, and returns whether there was one.
-    pub fn stand_aside(&self, now: u64, grace: u64) -> bool {
+    /// The background thread's: where the caller is on watch, waits for the rest of its lease, for at least `grace` nanoseconds unless it is released, and returns true:
+    /// this is to be asked again. A caller that begins to wait for events, or no longer does, says nothing, which would wake another thread for each of its messages.
+    /// Only where it has slept for long already, and so will tell when it wakes up, this waits for that, up to `tick`.
+    pub fn stand_aside(&self, now: u64, grace: u64, tick: Duration) -> bool {
         let lease = self.lease.load(Ordering::SeqCst);
-        if now >= lease {
+        let sleeps = self.caller.is_asleep();
+        if lease == 0 || (now >= lease && !sleeps) {
             return false;
         }
+        // a caller who sleeps renews the lease later than `now`, and then sees itself how long it has slept
+        let wait = if sleeps && now >= lease + GRACE_MAX_NS {
+            tick
+        } else {
+            Duration::from_nanos(lease.saturating_sub(now).max(grace))
+        };
         let mut parked = lock(&self.parked);
-        // Checked again under the lock: `release` ends the lease before it looks at `parked`.
-        if self.lease.load(Ordering::SeqCst) != 0 {
+        // Checked again under the lock: `release` and `renew` change the lease before they look at `parked`.
+        if self.lease.load(Ordering::SeqCst) == lease {
             *parked = true;
-            let wait = Duration::from_nanos((lease - now).max(grace));
-            let (mut parked, _) = self.unpark.wait_timeout(parked, wait).unwrap_or_else(PoisonError::into_inner);
+            let (mut parked, _) = self.unparked.wait_timeout(parked, wait).unwrap_or_else(PoisonError::into_inner);
             *parked = false;
         }
         true

@@ -7,7 +7,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use crate::handover::{Driven, Watch};
+use crate::handover::{Driven, Watch, GRACE_MAX_NS};
 use crate::memory::{Grant, MemoryTable, Region, LARGE, REMOTE_WRITE};
 use crate::moderation::Moderation;
 use crate::ring::{Entry, EntryKind, Ring, Wake, ENTRY_WORDS, HEADER_WORDS, HEAD_WORD};
@@ -213,6 +213,8 @@ mod handovers {
     use super::*;
 
     const LEASE: u64 = 10;
+    /// Of no account: a wait that ends by itself is not modelled.
+    const TICK: Duration = Duration::ZERO;
 
     /// A caller that goes to sleep wakes the background thread that had stood aside. (loom's condition variables know no time: the wait ends by a notification, or never.)
     #[test]
@@ -222,9 +224,27 @@ mod handovers {
             watch.renew(LEASE);
             let background = thread::spawn({
                 let watch = Arc::clone(&watch);
-                move || while watch.stand_aside(0, 0) {}
+                move || while watch.stand_aside(0, 0, TICK) {}
             });
             assert!(watch.arm(|| false));
+            background.join().unwrap();
+        });
+    }
+
+    /// A caller that comes to life after a long sleep has the background thread look again, which had left it to that.
+    #[test]
+    fn the_end_of_a_long_sleep_is_never_missed() {
+        const WOKEN: u64 = LEASE + GRACE_MAX_NS;
+        model(|| {
+            let watch = Arc::new(Watch::default());
+            watch.renew(LEASE);
+            assert!(watch.caller.fall_asleep(|| true));
+            let background = thread::spawn({
+                let watch = Arc::clone(&watch);
+                move || while watch.stand_aside(WOKEN, 0, TICK) {}
+            });
+            watch.caller.wake_up();
+            watch.renew(WOKEN);
             background.join().unwrap();
         });
     }
@@ -240,7 +260,7 @@ mod handovers {
                 move || {
                     let (watch, work, epoll) = &*shared;
                     // the lease has run out
-                    while !watch.stand_aside(LEASE, 0) && *lock(work) == 0 {
+                    while !watch.stand_aside(LEASE, 0, TICK) && *lock(work) == 0 {
                         if watch.background.fall_asleep(|| *lock(work) == 0) {
                             epoll.wait();
                             watch.background.wake_up();

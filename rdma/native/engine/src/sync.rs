@@ -59,5 +59,5 @@ mod sequential {
 
     atomic!(AtomicBool: bool, load() -> bool, store(value), swap(value) -> bool,);
     atomic!(AtomicU32: u32, load() -> u32, store(value), swap(value) -> u32, fetch_or(bits) -> u32, fetch_add(n) -> u32, fetch_sub(n) -> u32,);
-    atomic!(AtomicU64: u64, load() -> u64, store(value),);
+    atomic!(AtomicU64: u64, load() -> u64, store(value), swap(value) -> u64,);
 }

@@ -132,3 +132,15 @@ fn who_waits_takes_over_what_others_leave() {
         })
     }));
 }
+
+#[test]
+fn the_background_thread_is_soon_back_when_a_wait_is_over() {
+    let node = Node::open();
+    assert_prompt((0..ROUNDS).map(|round| {
+        // short waits, and some for which the background thread has stood aside without looking
+        node.meanwhile(|| sleep(Duration::from_millis(round * 2)));
+        let begin = Instant::now();
+        until(|| node.device.watch.background.is_asleep());
+        begin.elapsed()
+    }));
+}
