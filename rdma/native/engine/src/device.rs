@@ -289,7 +289,9 @@ impl Device {
         for event in events.iter().take(n) {
             let (data, bits) = (event.u64, event.events);
             if data == WAKE_DATA {
-                self.watch.background.settle(|| lower(&self.wake), || raise(&self.wake));
+                if !self.watch.background.settle(|| lower(&self.wake), || raise(&self.wake)) {
+                    std::thread::yield_now(); // it may need this core to see it, and until it has, epoll tells again
+                }
             } else if data == NUDGE_DATA {
                 self.watch.caller.settle(|| lower(&self.nudge), || raise(&self.nudge));
             } else if data & LISTENER_BIT != 0 {

@@ -86,13 +86,15 @@ impl Sleeper {
         }
     }
 
-    /// Anybody's who has seen that it is interrupted: takes that back by `lower`, unless it is asleep and thus about to see it as well. Where it has come to life by
-    /// something else it may not look for long, and would keep all others awake who wait for the same events.
-    pub fn settle(&self, lower: impl FnOnce(), raise: impl FnOnce()) {
-        if !self.is_asleep() {
-            lower();
-            self.interrupt(raise); // it may have fallen asleep meanwhile, and what was lowered been meant for that
+    /// Anybody's who has seen that it is interrupted: takes that back by `lower`, unless it is asleep and thus about to see it as well, and returns whether it has. Where it
+    /// has come to life by something else it may not look for long, and would keep all others awake who wait for the same events.
+    pub fn settle(&self, lower: impl FnOnce(), raise: impl FnOnce()) -> bool {
+        if self.is_asleep() {
+            return false;
         }
+        lower();
+        self.interrupt(raise); // it may have fallen asleep meanwhile, and what was lowered been meant for that
+        true
     }
 }
 
