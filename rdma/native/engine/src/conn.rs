@@ -241,7 +241,9 @@ impl Options {
             (Mulpdu::Suitable, 1..=FPDU_REMOTE) => mpa::mulpdu(FPDU_REMOTE / emss * emss, markers),
             (Mulpdu::Suitable | Mulpdu::Segment, _) => mpa::mulpdu(FPDU_REMOTE, markers),
         };
-        mulpdu.clamp(MULPDU_MIN, ULPDU_MAX)
+        // a marker tells how far behind it the FPDU begins, in 16 bits
+        let most = if markers { mpa::mulpdu(usize::from(u16::MAX), true) } else { ULPDU_MAX };
+        mulpdu.clamp(MULPDU_MIN, most.min(ULPDU_MAX))
     }
 }
 
@@ -504,7 +506,8 @@ impl Conn {
             if !matches!(inner.phase, Phase::Open) {
                 return Status::Closed;
             }
-            if inner.tx.posted() + sends.len() > POSTED_MAX || inner.rx.posted() + receives.len() > POSTED_MAX {
+            // one more: the start-up may have posted a request of its own
+            if inner.tx.posted() + sends.len() > POSTED_MAX + 1 || inner.rx.posted() + receives.len() > POSTED_MAX {
                 return Status::Exhausted;
             }
             if !receives.is_empty() && inner.stream {
@@ -569,7 +572,6 @@ impl Conn {
                     if code.is_protection() {
                         inner.offended();
                     }
-                    self.device.counters.terminates_sent.add(1);
                     self.fail(inner, Status::PeerViolation, pack(code), Some(&terminate));
                 }
                 ReceiveEnd::Terminated(terminate) => {
@@ -590,7 +592,7 @@ impl Conn {
             }
         }
         if matches!(inner.phase, Phase::Open | Phase::Draining) {
-            if ready & WRITABLE != 0 || !inner.blocked {
+            if ready & WRITABLE != 0 || !inner.blocked || inner.tx.is_change_due() {
                 moved |= self.send(inner);
             }
             self.drained(inner);
@@ -619,7 +621,6 @@ impl Conn {
                 self.fail(inner, Status::LocalProtection, 0, Some(&terminate));
             }
             Err(SendError::Remote(code)) => {
-                self.device.counters.terminates_sent.add(1);
                 self.fail(inner, Status::PeerViolation, pack(code), Some(&Terminate::new(code)));
             }
             Err(SendError::Socket(libc::EPIPE | libc::ECONNRESET)) => {

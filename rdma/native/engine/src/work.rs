@@ -152,7 +152,7 @@ impl Operation {
 pub(crate) const WAIT_DEPTH: u8 = 1;
 /// Waits until no Read or atomic operation is outstanding.
 pub(crate) const WAIT_READS: u8 = 2;
-/// Waits until what was built before has left.
+/// Waits until what was built of work before it has left.
 pub(crate) const WAIT_SENT: u8 = 4;
 
 /// A posted work request of the send queue.

@@ -246,6 +246,7 @@ impl Tx {
         if !self.open || self.failed {
             return Ok(());
         }
+        self.change_stags(memory)?;
         ARENAS.with(|arenas| arenas.lend(&mut self.arena));
         while self.built - self.sent < BATCH_BYTES && self.chunks.len() + 40 < VECTORS_MAX && self.arena_has_room() {
             if self.message.is_none() && !self.start_next() {
@@ -253,6 +254,30 @@ impl Tx {
             }
             let source = self.message.as_ref().map(|message| message.source);
             self.build_one(memory, counters).inspect_err(|_| self.blame = source)?;
+        }
+        Ok(())
+    }
+
+    /// Does the work on steering tags that is due. It needs nothing of the socket, and waits for work of our own alone: a peer that takes none of its answers must not
+    /// keep memory open that is to be closed. An answer that is under way from there then fails.
+    pub(super) fn change_stags(&mut self, memory: &MemoryTable) -> Result<(), SendError> {
+        let own = |message: &Message| matches!(message.source, Source::Work(_));
+        while self.open && !self.failed && !self.message.as_ref().is_some_and(own) {
+            let number = self.next;
+            let Some((operation, waits)) = self.work(number).map(|work| (work.operation, work.waits)) else { break };
+            let change = match operation {
+                Operation::Activate { stag, old } if self.may_start(waits) => memory.activate(stag, old),
+                Operation::Invalidate { stag } if self.may_start(waits) => memory.invalidate_local(stag),
+                _ => break,
+            };
+            self.next += 1;
+            if !change {
+                self.blame = Some(Source::Work(number));
+                return Err(SendError::Local);
+            }
+            if let Some(work) = self.work(number) {
+                work.done = true;
+            }
         }
         Ok(())
     }
@@ -277,20 +302,6 @@ impl Tx {
             }
             if let Some(work) = self.work(number) {
                 work.sges = sges;
-            }
-            self.marks.push_back((self.built, Mark::Work(number)));
-            return Ok(());
-        }
-        if let (Source::Work(number), Some(Operation::Activate { .. } | Operation::Invalidate { .. })) =
-            (message.source, operation)
-        {
-            let done = match operation {
-                Some(Operation::Activate { stag, old }) => memory.activate(stag, old),
-                Some(Operation::Invalidate { stag }) => memory.invalidate_local(stag),
-                _ => false,
-            };
-            if !done {
-                return Err(SendError::Local);
             }
             self.marks.push_back((self.built, Mark::Work(number)));
             return Ok(());
@@ -336,6 +347,9 @@ impl Tx {
         counters.fpdus_sent.add(1);
         self.tally.fpdus_sent += 1;
         self.fpdu_ends.push_back(self.built);
+        if matches!(message.source, Source::Work(_)) {
+            self.own_end = self.built;
+        }
         if !last {
             self.message = Some(Message { offset: message.offset + length, ..message });
             return Ok(());
