@@ -150,6 +150,8 @@ Deno.test("queue pair: work on memory that has gone is told by its own completio
       const [ours, theirs] = await within(Promise.all([client.qp.closed, server.qp.closed]));
       const about = `${kind} ${size}: ${done}`;
       assertEquals(ours?.code, "LocalProtection", about);
+      const told = [client.device.counters().terminatesSent, server.device.counters().terminatesReceived];
+      assertEquals(told[0], told[1], about);
       assertEquals(done.slice(-2), ["bad LocalProtection", "later flushed"], about);
       if (kind !== "receive") assert(/^first (success|flushed)$/.test(done[0]), about);
       // where the failing message has begun to leave, no Terminate can follow

@@ -21,6 +21,7 @@ class Reference {
     const marker = () => {
       if (this.bytes.length % 512 !== 0) return;
       const distance = start < 0 ? 0 : this.bytes.length - start;
+      assert(distance <= 0xffff, "a marker has 16 bits for how far away its FPDU begins");
       const four = [0, 0, distance >> 8, distance & 0xff];
       spoil(four);
       this.bytes.push(...four);

@@ -188,6 +188,7 @@ impl Conn {
         if let Some(terminate) = terminate {
             // streams, and connections on which no FPDU may be sent yet, have none
             if inner.tx.terminate(&terminate.emit()) {
+                self.device.counters.terminates_sent.add(1);
                 inner.phase = Phase::Ending;
                 inner.deadline = Some(Instant::now() + ENDING_TIMEOUT);
                 self.device.watch_deadline(self);
