@@ -58,10 +58,14 @@ impl Node {
     fn set_aside(&self) {
         let Watch { caller, background, .. } = &self.device.watch;
         until(|| caller.is_asleep());
-        if background.is_asleep() {
-            raise(&self.device.wake);
-            until(|| !background.is_asleep());
-        }
+        // once may not do: where the caller comes to life by it, too, the other one finds itself on watch, and sleeps again
+        until(|| {
+            let is_asleep = background.is_asleep();
+            if is_asleep {
+                raise(&self.device.wake);
+            }
+            !is_asleep
+        });
         sleep(Duration::from_millis(2));
     }
 
