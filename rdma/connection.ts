@@ -418,8 +418,8 @@ export abstract class Connection implements AsyncDisposable {
   }
 
   /**
-   * Does what is queued, then ends the connection. Resolves when it has ended and every completion was delivered. What the peer asks for from then on is left
-   * unanswered. It waits while work of its own gets on: 10 seconds in which none is finished, and less than 64 KiB move, end it as `TimedOut`.
+   * Does what is queued, then ends the connection. Resolves when it has ended and every completion was delivered. What the peer asks for once nothing
+   * of our own is left is not answered. It waits while work of its own gets on: 10 seconds in which none is finished, and less than 64 KiB move, end it as `TimedOut`.
    */
   async close(): Promise<void> {
     if (!this.isClosed) {

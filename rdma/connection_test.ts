@@ -87,6 +87,25 @@ Deno.test("connection: a close sends what is queued first", async () => {
   await client.qp.close();
 });
 
+Deno.test("connection: two sides that close while each reads from the other do not wait for each other", async () => {
+  for (let round = 0; round < 8; round++) {
+    await using pair = await connectPair({ client: { outboundReadDepth: 4, inboundReadDepth: 4 } });
+    const statuses = [pair.client, pair.server].map(({ pd, qp }, i) => {
+      const { pd: peerPd } = i === 0 ? pair.server : pair.client;
+      const [local, remote] = [pd.allocate(1 << 20), peerPd.allocate(1 << 20, Access.RemoteRead)];
+      const statuses: string[] = [];
+      for (let i = 0; i < 12; i++) {
+        qp.postSend({ opcode: "read", local: whole(local), remote }, ({ status }) => void statuses.push(status));
+      }
+      return statuses;
+    });
+    await until(() => pair.server.qp.state === "rts");
+    await within(Promise.all([pair.client.qp.close(), pair.server.qp.close()]));
+    assertEquals(statuses.map(({ length }) => length), [12, 12]);
+    assert(statuses.some((side) => side.every((status) => status === "success")));
+  }
+});
+
 Deno.test("connection: a close waits for Reads", async () => {
   await using pair = await connectPair();
   const { client, server } = pair;

@@ -74,6 +74,13 @@ export interface StagChange {
 /** What of a region changes when it is registered anew. */
 type Named = Pick<MemoryRegion, "stag" | "addressNumber" | "address" | "byteLength" | "access" | "bytes">;
 
+/** What a window shows of a part of a region. */
+interface Binding extends Omit<Named, "access"> {
+  region: MemoryRegion;
+  /** A work request that is to end it was posted. */
+  isEnding: boolean;
+}
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The flags of {@linkcode Access}, and how memory is addressed, as the engine takes them. */
@@ -265,10 +272,8 @@ export class MemoryWindow implements Disposable, LocalMemory {
   /** Length in bytes. */
   readonly byteLength: number = 0;
   #bytes: Uint8Array = new Uint8Array(0);
-  #region: MemoryRegion | undefined;
-  #live = false;
-  /** STags that it had and that may still be valid: work requests that are to end them have not ended. */
-  #earlier: readonly { stag: number }[] = [];
+  /** What it is bound to, as far as it may be valid; the last one counts. There are several while work requests that are to change that have not ended. */
+  #bindings: Binding[] = [];
 
   /** Use {@linkcode MemoryRegion.bind} or {@linkcode ProtectionDomain.allocateWindow}. */
   constructor(pd: ProtectionDomain) {
@@ -282,7 +287,8 @@ export class MemoryWindow implements Disposable, LocalMemory {
 
   /** Whether it is bound, or a work request to bind it was posted. A peer may have revoked it meanwhile. */
   get live(): boolean {
-    return this.#live && this.#region!.live;
+    const last = this.#bindings.at(-1);
+    return last !== undefined && !last.isEnding && last.region.live;
   }
 
   /** An element of a scatter/gather list, as {@linkcode MemoryRegion.sge} has it. */
@@ -306,19 +312,19 @@ export class MemoryWindow implements Disposable, LocalMemory {
     const word = accessWord(access, shown) | (active ? 0 : MemoryFlag.Inactive);
     check(native.weft_memory_bind(handle, region.stag, offset, length, word, connection?.handle ?? 0, out));
     const [stag, addressNumber, to] = out;
-    const old = this.#live ? this.stag : 0;
+    const before = this.#bindings.at(-1);
     if (active) this.revoke();
-    else if (old !== 0) this.#earlier = [...this.#earlier, { stag: old }];
-    Object.assign(this as Mutable<MemoryWindow>, { stag, addressNumber, address: BigInt(to), byteLength: length });
-    this.#bytes = region.bytes.subarray(offset, offset + length);
-    this.#region = region;
-    this.#live = true;
+    const bytes = region.bytes.subarray(offset, offset + length);
+    const binding = { stag, addressNumber, address: BigInt(to), byteLength: length, bytes, region, isEnding: false };
+    this.#bindings.push(binding);
+    this.#show(binding);
     const end = (isDone: boolean) => {
-      // where it was bound once more meanwhile, that work ends this STag, or is flushed in its turn
-      if (this.stag === stag) this.#endEarlier(isDone);
-      else if (isDone) this.#forget(old);
+      if (!isDone) return this.#drop(binding);
+      // what it had before has ended, unless work that is posted is still to end it
+      const at = this.#bindings.indexOf(binding);
+      this.#bindings.slice(0, Math.max(at, 0)).filter((each) => !each.isEnding).forEach((each) => this.#drop(each));
     };
-    return { old, end };
+    return { old: active || before === undefined || before.isEnding ? 0 : before.stag, end };
   }
 
   /**
@@ -327,32 +333,32 @@ export class MemoryWindow implements Disposable, LocalMemory {
    * @internal
    */
   unbind(): StagChange {
-    const { stag } = this;
-    this.#live = false;
-    this.#earlier = [...this.#earlier, { stag }];
+    const binding = this.#bindings.at(-1)!;
+    binding.isEnding = true;
     const end = (isDone: boolean) => {
-      const isBound = !isDone && this.stag === stag && this.#earlier.some((each) => each.stag === stag);
-      if (isBound) this.#live = true;
-      if (isDone || isBound) this.#forget(stag);
+      if (isDone) this.#drop(binding);
+      else binding.isEnding = false;
     };
-    return { old: stag, end };
+    return { old: binding.stag, end };
   }
 
-  #endEarlier(isDone: boolean): void {
-    if (!isDone) return this.revoke();
-    revokeAll(this.pd, this.#earlier);
-    this.#earlier = [];
+  #drop(binding: Binding): void {
+    const at = this.#bindings.indexOf(binding);
+    if (at < 0) return; // revoked meanwhile
+    revokeAll(this.pd, this.#bindings.splice(at, 1));
+    const last = this.#bindings.at(-1);
+    if (last !== undefined) this.#show(last);
   }
 
-  #forget(stag: number): void {
-    this.#earlier = this.#earlier.filter((each) => each.stag !== stag);
+  #show({ stag, addressNumber, address, byteLength, bytes }: Binding): void {
+    Object.assign(this as Mutable<MemoryWindow>, { stag, addressNumber, address, byteLength });
+    this.#bytes = bytes;
   }
 
   /** Makes the STag invalid. A peer may have done so already by Send with Invalidate; that is no error. */
   revoke(): void {
-    revokeAll(this.pd, this.#live ? [...this.#earlier, this] : this.#earlier);
-    this.#live = false;
-    this.#earlier = [];
+    revokeAll(this.pd, this.#bindings);
+    this.#bindings = [];
   }
 
   /** The same as {@linkcode revoke}. */

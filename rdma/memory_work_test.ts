@@ -311,3 +311,57 @@ Deno.test("invalidateLocal: work that is flushed leaves the window bound", async
   window.revoke();
   assertEquals(server.device.counters().regions, regions - 1);
 });
+
+Deno.test("bind, invalidateLocal: a window may be bound, used, invalidated and disposed of without waiting in between", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const memory = client.pd.allocate(8 << 20);
+  const sink = server.pd.allocate(8 << 20, ALL);
+  const window = client.pd.allocateWindow();
+  const statuses: string[] = [];
+  const note = ({ status }: WorkCompletion) => void statuses.push(status);
+  for (let round = 0; round < 10; round++) {
+    fill(memory.bytes, round);
+    const bound = { region: memory, offset: 0, length: memory.byteLength, access: ALL };
+    client.qp.postSend({ opcode: "bind", window, ...bound }, note);
+    client.qp.postSend({ opcode: "write", local: [window.sge()], remote: sink }, note);
+    client.qp.postSend({ opcode: "read", local: [], remote: sink }, note);
+    client.qp.postSend({ opcode: "invalidateLocal", target: window }, note);
+    await until(() => statuses.length === 4 * (round + 1));
+    assert(same(sink.bytes, memory.bytes));
+  }
+  {
+    // given up at once, and invalidated by work that comes later: that is done already
+    using brief = memory.bind({ access: ALL });
+    client.qp.postSend({ opcode: "invalidateLocal", target: brief }, note);
+  }
+  await until(() => statuses.length === 41);
+  // bound anew on another connection, while work that is to invalidate it waits here
+  const other = await client.device.connect({ hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd });
+  const shared = memory.bind({ access: ALL });
+  client.qp.postSend({ opcode: "write", local: whole(memory), remote: sink }, note);
+  client.qp.postSend({ opcode: "invalidateLocal", target: shared }, note);
+  other.postSend({ opcode: "bind", window: shared, region: memory, offset: 0, length: 64, access: ALL }, note);
+  await until(() => statuses.length === 44);
+  assertEquals(new Set(statuses), new Set(["success"]));
+  assertEquals([client.qp.state, other.state, shared.live, shared.byteLength], ["rts", "rts", true, 64]);
+});
+
+Deno.test("bind: work that is flushed leaves the window as it was", async () => {
+  await using pair = await waiting();
+  const { server } = pair;
+  const memory = server.pd.allocate(4096);
+  const window = memory.bind({ access: ALL });
+  const { stag } = window;
+  const { regions } = server.device.counters();
+  const part = { region: memory, offset: 8, length: 64, access: ALL };
+  server.qp.postSend({ opcode: "bind", window, ...part });
+  server.qp.postSend({ opcode: "bind", window, ...part });
+  server.qp.postSend({ opcode: "invalidateLocal", target: window });
+  server.qp.abort();
+  await within(server.qp.closed);
+  assertEquals([window.live, window.stag, window.byteLength], [true, stag, 4096]);
+  assertEquals(server.device.counters().regions, regions);
+  window.revoke();
+  assertEquals([window.live, server.device.counters().regions], [false, regions - 1]);
+});

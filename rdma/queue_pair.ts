@@ -225,7 +225,7 @@ export class QueuePair extends Connection {
 
   /**
    * Queues work. It leaves with everything else that is posted in the same batch of completions, or the same turn, or at the next {@linkcode flush} or
-   * {@linkcode Device.progress}. Work that is not signalled, or has neither callback nor completion queue, costs no completion.
+   * {@linkcode Device.progress}. Work that is not signalled, or has neither callback nor completion queue, costs no completion, but for work on steering tags.
    *
    * @throws {RdmaError} `Closed` in a {@linkcode state} that takes no work, or `Exhausted` where too much is outstanding
    */
@@ -348,8 +348,9 @@ export class QueuePair extends Connection {
     if (work.opcode === "invalidateLocal") {
       const { target } = work;
       if (!target.live) throw new TypeError("the memory is not registered or bound");
-      this.begin(WorkOpcode.Invalidate, flags, 0, completed, target, target.stag);
-      if ("unbind" in target) change = target.unbind();
+      const isWindow = "unbind" in target;
+      this.begin(WorkOpcode.Invalidate, flags, 0, completed, target, target.stag, 0n, Number(isWindow));
+      if (isWindow) change = target.unbind();
       return;
     }
     change = work.opcode === "bind"

@@ -563,7 +563,7 @@ pub unsafe extern "C" fn weft_facts(handle: f64, out: *mut u8) -> i32 {
 }
 
 /// Posts a batch of work requests. Each is 6 words (opcode 0 receive, 1 send, 2 write, 3 read, 4 FetchAdd, 5 Swap, 6 CmpSwap, 7 immediate data, which lies in the offset, 8 activate the STag
-/// in place of the one to invalidate, 9 invalidate the STag | flags << 8: 1 signalled, 2 invalidate, 4 solicited, 8 fence, 16 invalidate the sink, 32 the payload lies here instead of elements, its bytes counted and padded to words | element count << 16;
+/// in place of the one to invalidate, 9 invalidate the STag, which may be gone where that one is 1 | flags << 8: 1 signalled, 2 invalidate, 4 solicited, 8 fence, 16 invalidate the sink, 32 the payload lies here instead of elements, its bytes counted and padded to words | element count << 16;
 /// slot; remote STag; STag to invalidate; remote tagged offset, low and high) and 4 for each element (STag, length, address low and high); an atomic
 /// operation has 8 more (data, mask, compare, compare mask, each low and high). All or none are taken.
 ///

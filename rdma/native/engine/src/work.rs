@@ -136,6 +136,8 @@ pub enum Operation {
     Invalidate {
         /// STag.
         stag: u32,
+        /// It is no error where there is no such STag any more: its owner has revoked it meanwhile.
+        may_be_gone: bool,
     },
     /// Plain bytes.
     Stream,

@@ -30,8 +30,9 @@ impl Rx {
                     context.tx.retire(context.ring, context.tag);
                 }
             }
-            // a connection that is to end would never do so for a peer that goes on asking; what is left without an answer is flushed at the peer's
-            Opcode::ReadRequest | Opcode::AtomicRequest if context.tx.closing => {}
+            // A connection that is to end would never do so for a peer that goes on asking; what is left without an answer is flushed at the peer's. As long as there is work
+            // of our own the answers hold nothing up, and a peer that closes as well may be waiting for them.
+            Opcode::ReadRequest | Opcode::AtomicRequest if context.tx.closing && context.tx.posted() == 0 => {}
             Opcode::ReadRequest => {
                 let Sink::Control(bytes) = &current.sink else { return Ok(()) };
                 let request = ReadRequest::parse(&leading(bytes));

@@ -267,7 +267,9 @@ impl Tx {
             let Some((operation, waits)) = self.work(number).map(|work| (work.operation, work.waits)) else { break };
             let change = match operation {
                 Operation::Activate { stag, old } if self.may_start(waits) => memory.activate(stag, old),
-                Operation::Invalidate { stag } if self.may_start(waits) => memory.invalidate_local(stag),
+                Operation::Invalidate { stag, may_be_gone } if self.may_start(waits) => {
+                    memory.invalidate_local(stag) || may_be_gone
+                }
                 _ => break,
             };
             self.next += 1;

@@ -65,7 +65,7 @@ fn work_on_steering_tags_waits_for_work_in_front_of_it_and_not_for_answers_to_th
     tx.respond(Inbound::Read(request));
     assert_eq!(tx.drive(ours.as_raw_fd(), &memory, &counters), Ok(SendEnd::Blocked));
     // the answer is half built, and nothing of it has left
-    tx.post(work(Operation::Invalidate { stag: window.stag }, &[]));
+    tx.post(work(Operation::Invalidate { stag: window.stag, may_be_gone: false }, &[]));
     assert!(tx.is_change_due());
     assert_eq!(tx.drive(ours.as_raw_fd(), &memory, &counters), Ok(SendEnd::Blocked));
     tx.retire(&ring, 1);
@@ -74,7 +74,7 @@ fn work_on_steering_tags_waits_for_work_in_front_of_it_and_not_for_answers_to_th
     let mut tx = Tx { open: true, mulpdu: ULPDU_MAX, ..Tx::new() };
     let sge = Sge { stag: read.stag, length: 4096, address: read.address };
     tx.post(work(Operation::Write { stag: 1, to: 0 }, &[sge]));
-    tx.post(work(Operation::Invalidate { stag: read.stag }, &[]));
+    tx.post(work(Operation::Invalidate { stag: read.stag, may_be_gone: false }, &[]));
     assert_eq!(tx.drive(ours.as_raw_fd(), &memory, &counters), Ok(SendEnd::Blocked));
     tx.retire(&ring, 1);
     assert_eq!((tx.posted(), tx.is_change_due(), memory.pin(read.stag).is_some()), (2, false, true));

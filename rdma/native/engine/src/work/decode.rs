@@ -77,7 +77,7 @@ pub fn decode(
             }
             (7, false) if count == 0 => Operation::Immediate { data: to, solicited: flags & 4 != 0 },
             (8, false) if count == 0 => Operation::Activate { stag, old: invalidate },
-            (9, false) if count == 0 => Operation::Invalidate { stag },
+            (9, false) if count == 0 => Operation::Invalidate { stag, may_be_gone: invalidate != 0 },
             _ => return Err(Status::Invalid),
         };
         if sends.is_empty() {
