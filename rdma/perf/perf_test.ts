@@ -1,6 +1,7 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { ROOT } from "../_ffi/build.ts";
 import { findExecutable } from "../_ffi/toolchain.ts";
+import { REQUEST } from "../_testing/perf_request.ts";
 import { Weft, weft } from "../_testing/weft.ts";
 import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
@@ -291,25 +292,6 @@ Deno.test("perf: a server that is asked for something else says so, and goes on 
   assertEquals(code, 1);
   assertStringIncludes(stderr, "the server measures read_bw");
 });
-
-const REQUEST: RunRequest = {
-  operation: 1,
-  bidirectional: false,
-  events: false,
-  session: 1n,
-  run: 0,
-  index: 0,
-  connections: 1,
-  sizeBytes: 64,
-  sendDepth: 4,
-  receiveDepth: 4,
-  list: 0,
-  moderation: 1,
-  mulpdu: 0,
-  congestion: "suitable",
-  data: { stag: 1, address: 0n },
-  credit: { stag: 1, address: 0n },
-};
 
 Deno.test("perf: a server holds out against callers that are no 'weft perf', or one gone wild", async () => {
   await using server = new Weft("perf", "write_bw", "-p", "0", "--listen", "127.0.0.1");

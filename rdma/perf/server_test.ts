@@ -1,5 +1,6 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { within } from "../_testing/pair.ts";
+import { REQUEST } from "../_testing/perf_request.ts";
 import { CommandError, type CommandIo } from "../command_line.ts";
 import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
@@ -7,25 +8,6 @@ import type { QueuePair } from "../queue_pair.ts";
 import { type Control, controlBytes, encodeControl, encodeRequest, type RunRequest } from "./messages.ts";
 import { parsePerfArguments } from "./options.ts";
 import { runServer } from "./server.ts";
-
-const REQUEST: RunRequest = {
-  operation: 1,
-  bidirectional: false,
-  events: false,
-  session: 1n,
-  run: 0,
-  index: 0,
-  connections: 1,
-  sizeBytes: 64,
-  sendDepth: 4,
-  receiveDepth: 4,
-  list: 0,
-  moderation: 1,
-  mulpdu: 0,
-  congestion: "suitable",
-  data: { stag: 1, address: 0n },
-  credit: { stag: 1, address: 0n },
-};
 
 /** A server in this process, and how to stop it. */
 async function serve(
