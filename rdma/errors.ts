@@ -130,7 +130,7 @@ export function startupError(status: number, { congestion }: { congestion?: stri
   const code = codeOf(status);
   // everything else has been checked
   const message = code === "Invalid" && congestion !== undefined
-    ? `this system has no congestion control "${congestion}"`
+    ? `this system has no congestion control '${congestion}'`
     : undefined;
   return new RdmaError(code, { message });
 }

@@ -166,7 +166,7 @@ export class ConnectionRequest {
     const privateData = checkPrivateData(options.privateData, this.#facts);
     this.#answer();
     if (device.closing) {
-      if (device.open) device.native.weft_reject(this.#handle, new Uint8Array(0), 0);
+      if (device.open) this.#refuse();
       return gone("the device is closed");
     }
     const tag = device.reserve();
@@ -177,7 +177,7 @@ export class ConnectionRequest {
       options.receives?.detach();
       const code = codeOf(status);
       if (code !== "Closed" && code !== "BadHandle") {
-        device.native.weft_reject(this.#handle, new Uint8Array(0), 0);
+        this.#refuse();
         return Promise.reject(startupError(status, options));
       }
       device.native.weft_release(this.#handle);
@@ -199,6 +199,10 @@ export class ConnectionRequest {
   reject(privateData?: Uint8Array): void {
     const bytes = checkPrivateData(privateData, this.#facts);
     this.#answer();
+    this.#refuse(bytes);
+  }
+
+  #refuse(bytes: Uint8Array<ArrayBuffer> = new Uint8Array(0)): void {
     // a peer that has gone meanwhile needs no answer
     this.#device.native.weft_reject(this.#handle, bytes, bytes.byteLength);
   }

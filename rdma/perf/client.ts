@@ -9,7 +9,6 @@ import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
 import type { QueuePair } from "../queue_pair.ts";
 import { type Goal, Sender } from "./bandwidth.ts";
-import { connect } from "./connect.ts";
 import { congestionControls, type FloorOrder, measureFloor, withBestCongestion } from "./floor.ts";
 import { isOneSided, Pinger } from "./latency.ts";
 import { decodeRefusal, decodeReply, encodeRequest } from "./messages.ts";
@@ -112,7 +111,7 @@ class Client {
       });
       let queuePair: QueuePair;
       try {
-        queuePair = await connect(this.device, {
+        queuePair = await this.device.connect({
           hostname: this.#hostname,
           port,
           pd,

@@ -8,7 +8,6 @@ import { Device } from "../../device.ts";
 import { RdmaError } from "../../errors.ts";
 import type { QueuePair } from "../../queue_pair.ts";
 import { Sender } from "../bandwidth.ts";
-import { connect } from "../connect.ts";
 import { Pinger } from "../latency.ts";
 import { decodeRefusal } from "../messages.ts";
 import type { PerfOptions } from "../options.ts";
@@ -72,7 +71,7 @@ class Client implements Part {
     const { signal } = this.#io;
     try {
       const settings = { pd, crc, outboundReadDepth: readDepth, mulpdu, congestion, signal, onReady };
-      await connect(device, { hostname: hostname!, port, replyTimeoutMs: REPLY_TIMEOUT_MS, ...settings });
+      await device.connect({ hostname: hostname!, port, replyTimeoutMs: REPLY_TIMEOUT_MS, ...settings });
     } catch (error) {
       if (!(error instanceof RdmaError) || error.code !== "Rejected") throw error;
       const reason = decodeRefusal(error.privateData ?? new Uint8Array(0)) ?? "it rejects the connection";

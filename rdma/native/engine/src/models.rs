@@ -7,7 +7,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use crate::handover::{Driven, Watch, GRACE_MAX_NS};
+use crate::handover::{Driven, Sleeper, Watch, GRACE_MAX_NS};
 use crate::memory::{Grant, MemoryTable, Region, LARGE, REMOTE_WRITE};
 use crate::moderation::Moderation;
 use crate::ring::{Entry, EntryKind, Ring, Wake, ENTRY_WORDS, HEADER_WORDS, HEAD_WORD};
@@ -52,6 +52,14 @@ impl Bell {
             rung = self.changed.wait(rung).unwrap();
         }
         *rung = false;
+    }
+
+    /// What a turn does that has found no work: sleeps until somebody rings, unless there is some by then.
+    fn rest(&self, sleeper: &Sleeper, work: &Mutex<u32>) {
+        if sleeper.fall_asleep(|| *lock(work) == 0) {
+            self.wait();
+            sleeper.wake_up();
+        }
     }
 
     fn is_rung(&self) -> bool {
@@ -261,10 +269,7 @@ mod handovers {
                     let (watch, work, epoll) = &*shared;
                     // the lease has run out
                     while !watch.stand_aside(LEASE, 0, TICK) && *lock(work) == 0 {
-                        if watch.background.fall_asleep(|| *lock(work) == 0) {
-                            epoll.wait();
-                            watch.background.wake_up();
-                        }
+                        epoll.rest(&watch.background, work);
                     }
                     assert_eq!(*lock(work), 1);
                 }
@@ -293,10 +298,7 @@ mod handovers {
             });
             let (watch, work, epoll) = &*shared;
             while *lock(work) == 0 {
-                if watch.caller.fall_asleep(|| *lock(work) == 0) {
-                    epoll.wait();
-                    watch.caller.wake_up();
-                }
+                epoll.rest(&watch.caller, work);
             }
             background.join().unwrap();
         });
@@ -314,10 +316,7 @@ mod handovers {
             };
             let background = spawn(|watch, work, epoll| {
                 while *lock(work) == 0 {
-                    if watch.background.fall_asleep(|| *lock(work) == 0) {
-                        epoll.wait();
-                        watch.background.wake_up();
-                    }
+                    epoll.rest(&watch.background, work);
                 }
             });
             let other = spawn(|watch, work, epoll| {

@@ -262,23 +262,19 @@ impl Tx {
     /// keep memory open that is to be closed. An answer that is under way from there then fails.
     pub(super) fn change_stags(&mut self, memory: &MemoryTable) -> Result<(), SendError> {
         let own = |message: &Message| matches!(message.source, Source::Work(_));
-        while self.open && !self.failed && !self.message.as_ref().is_some_and(own) {
+        while self.open && !self.failed && !self.message.as_ref().is_some_and(own) && self.is_change_due() {
             let number = self.next;
-            let Some((operation, waits)) = self.work(number).map(|work| (work.operation, work.waits)) else { break };
-            let change = match operation {
-                Operation::Activate { stag, old } if self.may_start(waits) => memory.activate(stag, old),
-                Operation::Invalidate { stag, may_be_gone } if self.may_start(waits) => {
-                    memory.invalidate_local(stag) || may_be_gone
-                }
-                _ => break,
+            let Some(work) = self.work(number) else { break };
+            work.done = match work.operation {
+                Operation::Activate { stag, old } => memory.activate(stag, old),
+                Operation::Invalidate { stag, may_be_gone } => memory.invalidate_local(stag) || may_be_gone,
+                _ => false,
             };
+            let is_done = work.done;
             self.next += 1;
-            if !change {
+            if !is_done {
                 self.blame = Some(Source::Work(number));
                 return Err(SendError::Local);
-            }
-            if let Some(work) = self.work(number) {
-                work.done = true;
             }
         }
         Ok(())
