@@ -4,7 +4,7 @@ import { fill, same, until, whole, within } from "../../../rdma/_testing/pair.ts
 import { Access } from "../../../rdma/mod.ts";
 import { RawPeer } from "./raw_peer.ts";
 import { onScene } from "./scene.ts";
-import { atomicRequest, be, concat, type Fpdu, Opcode, readRequest, tagged, untagged } from "./wire.ts";
+import { atomicRequest, be, concat, type Fpdu, Opcode, parseTerminate, readRequest, tagged, untagged } from "./wire.ts";
 
 for (const crc of [false, true]) {
   Deno.test(
@@ -120,6 +120,38 @@ Deno.test(
     const error = await scene.outcome(victim);
     assertEquals(error?.terminate, { layer: 1, etype: 2, code: 2 });
     region.deregister();
+  }),
+);
+
+Deno.test(
+  "iwarp endings: a Read whose source is taken away before its turn has come is named in the Terminate",
+  onScene(async (scene) => {
+    // so much that no socket buffer takes the response
+    const [first, second] = [32 << 20, 4096].map((length) => scene.pd.allocate(length, Access.RemoteRead));
+    scene.accept({ inboundReadDepth: 4 });
+    using peer = await RawPeer.start(scene.port, { ord: 4 });
+    const victim = await scene.victim();
+    const requests = [first, scene.readable.region, second].map((region, i) =>
+      untagged(Opcode.ReadRequest, { msn: i + 1 }, readRequest(region, i === 1 ? 8 : region.byteLength))
+    );
+    const before = scene.device.counters().fpdusReceived;
+    await peer.write(...requests);
+    await until(() => scene.device.counters().fpdusReceived === before + 3);
+    second.deregister();
+    const fpdus = await peer.readAll();
+    const terminate = fpdus.pop();
+    assertEquals(terminate?.opcode, Opcode.Terminate);
+    assert(fpdus.every(({ opcode }) => opcode === Opcode.ReadResponse));
+    assertEquals(parseTerminate(terminate!.payload), {
+      layer: 0,
+      etype: 1,
+      code: 0,
+      length: 46,
+      ddpHeader: requests[2].slice(2, 20),
+      rdmapHeader: requests[2].slice(20, 48),
+    });
+    assertEquals((await scene.outcome(victim))?.code, "PeerViolation");
+    first.deregister();
   }),
 );
 

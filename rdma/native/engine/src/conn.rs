@@ -621,7 +621,8 @@ impl Conn {
                 self.fail(inner, Status::LocalProtection, 0, Some(&terminate));
             }
             Err(SendError::Remote(code)) => {
-                self.fail(inner, Status::PeerViolation, pack(code), Some(&Terminate::new(code)));
+                let terminate = inner.tx.refusal(code);
+                self.fail(inner, Status::PeerViolation, pack(code), Some(&terminate));
             }
             Err(SendError::Socket(libc::EPIPE | libc::ECONNRESET)) => {
                 // What the peer said before it went (a Terminate, say) may still be there to read.

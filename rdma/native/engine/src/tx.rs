@@ -13,8 +13,8 @@ use weft_proto::mpa::marker::{self, MARKER_LEN, MARKER_SPACING};
 use weft_proto::mpa::{pad_len, LENGTH_LEN, MULPDU_MAX};
 use weft_proto::tx as wire;
 use weft_proto::{
-    AtomicRequest, Crc32c, Opcode, ReadRequest, TerminateCode, Transmitter, ATOMIC_REQUEST_LEN, ATOMIC_RESPONSE_LEN,
-    IMMEDIATE_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, TRAILER_LEN_MAX, UNTAGGED_HEADER_LEN,
+    AtomicRequest, Crc32c, Opcode, ReadRequest, Terminate, TerminateCode, Transmitter, ATOMIC_REQUEST_LEN,
+    ATOMIC_RESPONSE_LEN, IMMEDIATE_LEN, READ_REQUEST_LEN, TAGGED_HEADER_LEN, TRAILER_LEN_MAX, UNTAGGED_HEADER_LEN,
 };
 
 use crate::counters::{Counters, Tally};
@@ -125,6 +125,16 @@ pub enum SendError {
     Socket(i32),
 }
 
+impl SendError {
+    /// Memory is gone that a peer reads from, or that our own work names.
+    fn lost(remote: bool) -> Self {
+        match remote {
+            true => SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG),
+            false => SendError::Local,
+        }
+    }
+}
+
 /// Padding and CRC field of an FPDU; the CRC covers the padding.
 fn trailer(ulpdu_len: usize, crc: Option<Crc32c>) -> ([u8; TRAILER_LEN_MAX], usize) {
     let crc = crc.map(|mut crc| {
@@ -139,8 +149,9 @@ pub struct Tx {
     queue: VecDeque<SendWork>,
     base: u64,
     next: u64,
+    /// Answers that have not left whole; `answered` of them have been begun.
     responses: VecDeque<Inbound>,
-    responses_unsent: usize,
+    answered: usize,
     /// Reads of ours under way, in the order of their requests.
     pub reads: VecDeque<OutboundRead>,
     large_reads: usize,
@@ -203,7 +214,7 @@ impl Tx {
             base: 0,
             next: 0,
             responses: VecDeque::new(),
-            responses_unsent: 0,
+            answered: 0,
             reads: VecDeque::new(),
             large_reads: 0,
             ord: 0,
@@ -248,7 +259,6 @@ impl Tx {
 
     /// Queues the answer to a Read or atomic operation of the peer's, which [`Self::may_respond`] has allowed.
     pub fn respond(&mut self, answer: Inbound) {
-        self.responses_unsent += 1;
         self.responses.push_back(answer);
     }
 
@@ -259,14 +269,17 @@ impl Tx {
 
     /// Whether all that can be sent has been.
     pub fn is_idle(&self) -> bool {
-        self.chunks.is_empty()
-            && self.message.is_none()
-            && (!self.open || (self.responses.is_empty() && !self.startable()))
+        self.chunks.is_empty() && self.message.is_none() && (!self.open || (!self.owes_answer() && !self.startable()))
     }
 
     /// Whether every posted request is finished and nothing is left to send.
     pub fn is_drained(&self) -> bool {
         self.chunks.is_empty() && self.message.is_none() && self.queue.is_empty() && self.responses.is_empty()
+    }
+
+    /// Whether an answer is due that has not been begun.
+    fn owes_answer(&self) -> bool {
+        self.answered < self.responses.len()
     }
 
     fn work(&mut self, number: u64) -> Option<&mut SendWork> {
@@ -367,12 +380,9 @@ impl Tx {
                         match memory.pin(sge.stag) {
                             Some(pin) => pins.push(pin),
                             None if count > 0 => break, // what lies in front of it leaves first
-                            None if *remote => {
-                                return Err(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))
-                            }
                             None => {
                                 self.blame = self.blame.or(self.leaving());
-                                return Err(SendError::Local);
+                                return Err(SendError::lost(*remote));
                             }
                         }
                     }
@@ -397,9 +407,17 @@ impl Tx {
     fn leaving(&self) -> Option<Source> {
         match self.marks.front() {
             Some((_, Mark::Work(number))) => Some(Source::Work(*number)),
-            Some(_) => None,
+            Some((_, Mark::Response)) => self.responses.front().copied().map(Source::Response),
+            Some((_, Mark::Terminate)) => None,
             None => self.message.as_ref().map(|message| message.source),
         }
+    }
+
+    /// The Terminate for [`SendError::Remote`]: with the header of the request whose source is gone (RFC 5040 §4.8).
+    pub fn refusal(&self, code: TerminateCode) -> Terminate {
+        let Some(Source::Response(Inbound::Read { request, msn })) = self.blame else { return Terminate::new(code) };
+        let header = wire::untagged_header(Opcode::ReadRequest, true, QUEUE_READ_REQUEST, msn, 0, 0, READ_REQUEST_LEN);
+        Terminate::for_error(code, Some(&header), Some(&request.emit()))
     }
 
     /// The Read whose response is coming in names memory that is not ours to use.
@@ -453,7 +471,10 @@ impl Tx {
                         work.done = true;
                     }
                 }
-                Some((_, Mark::Response)) => self.responses_unsent -= 1,
+                Some((_, Mark::Response)) => {
+                    self.responses.pop_front();
+                    self.answered -= 1;
+                }
                 Some((_, Mark::Terminate)) => self.terminate_sent = true,
                 None => break,
             }
@@ -462,7 +483,7 @@ impl Tx {
 
     /// Whether another answer may be owed to the peer (IRD).
     pub fn may_respond(&self) -> bool {
-        self.responses_unsent < self.ird
+        self.responses.len() < self.ird
     }
 
     /// The first outstanding operation, an atomic one, has its response.
@@ -544,6 +565,7 @@ impl Tx {
         self.next = self.base;
         self.reads.clear();
         self.responses.clear();
+        self.answered = 0;
         self.chunks.clear();
         self.message = None;
     }

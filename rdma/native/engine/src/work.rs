@@ -214,8 +214,13 @@ impl SendWork {
 /// What is owed to the peer, in the order in which it asked.
 #[derive(Clone, Copy, Debug)]
 pub enum Inbound {
-    /// An RDMA Read to be answered.
-    Read(ReadRequest),
+    /// An RDMA Read to be answered, and the number of the message that asked for it.
+    Read {
+        /// What is asked for.
+        request: ReadRequest,
+        /// Of the request's message, in its queue.
+        msn: u32,
+    },
     /// The outcome of an atomic operation, which is done.
     Atomic(AtomicResponse),
 }

@@ -44,7 +44,8 @@ impl Rx {
                 if !context.tx.may_respond() && !self.is_ready(Rtr::Read, u64::from(request.length)) {
                     return Err(TerminateCode::DDP_UNTAGGED_NO_BUFFER.into());
                 }
-                context.tx.respond(Inbound::Read(request));
+                let Target::Untagged { msn, .. } = segment.target else { return Ok(()) };
+                context.tx.respond(Inbound::Read { request, msn });
             }
             Opcode::AtomicRequest => {
                 let Sink::Control(bytes) = &current.sink else { return Ok(()) };

@@ -35,16 +35,17 @@ impl Payload {
 
 impl Tx {
     pub(super) fn start_next(&mut self) -> bool {
-        let work_first = self.startable() && (self.responses.is_empty() || !self.responses_turn);
+        let work_first = self.startable() && (!self.owes_answer() || !self.responses_turn);
         if !work_first {
-            let Some(answer) = self.responses.pop_front() else { return false };
+            let Some(answer) = self.responses.get(self.answered).copied() else { return false };
+            self.answered += 1;
             self.responses_turn = false;
             let (total, msn) = match answer {
-                Inbound::Read(request) => (u64::from(request.length), 0),
+                Inbound::Read { request, .. } => (u64::from(request.length), 0),
                 Inbound::Atomic(_) => (ATOMIC_RESPONSE_LEN as u64, self.numbers.next_msn(QUEUE_ATOMIC_RESPONSE)),
             };
             match answer {
-                Inbound::Read(_) => self.tally.reads_served += 1,
+                Inbound::Read { .. } => self.tally.reads_served += 1,
                 Inbound::Atomic(_) => self.tally.atomics_served += 1,
             }
             self.message = Some(Message { source: Source::Response(answer), offset: 0, total, msn });
@@ -169,8 +170,7 @@ impl Tx {
         inline: &mut usize,
         mut crc: Option<&mut Crc32c>,
     ) -> Result<(), SendError> {
-        let lost =
-            if remote { SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG) } else { SendError::Local };
+        let lost = SendError::lost(remote);
         let length = sge.length as usize;
         // Looked up now, too: an FPDU that has begun to leave must go on to its end.
         let pin = memory.pin(sge.stag).ok_or(lost)?;
@@ -307,7 +307,7 @@ impl Tx {
         let left = message.total - message.offset;
         let is_tagged = match message.source {
             Source::Work(_) => matches!(operation, Some(Operation::Write { .. })),
-            Source::Response(response) => matches!(response, Inbound::Read(_)),
+            Source::Response(response) => matches!(response, Inbound::Read { .. }),
         };
         let length = left.min(self.payload_max(is_tagged) as u64);
         let last = length == left;
@@ -374,7 +374,7 @@ impl Tx {
             Header::Untagged(wire::untagged_header(opcode, last, queue, message.msn, offset, invalidate, bytes))
         };
         let number = match message.source {
-            Source::Response(Inbound::Read(request)) => {
+            Source::Response(Inbound::Read { request, .. }) => {
                 let to = request.sink_to.wrapping_add(message.offset);
                 let header = wire::tagged_header(Opcode::ReadResponse, last, request.sink_stag, to, bytes);
                 let payload = match bytes {
@@ -453,7 +453,7 @@ impl Tx {
             .as_ref()
             .filter(|pin| pin.region().access & REMOTE_READ != 0)
             .and_then(|pin| pin.at(to, bytes as u64))
-            .ok_or(SendError::Remote(TerminateCode::RDMAP_PROTECTION_INVALID_STAG))?;
+            .ok_or(SendError::lost(true))?;
         Ok(Sge { stag: request.source_stag, length: bytes as u32, address: address as u64 })
     }
 }

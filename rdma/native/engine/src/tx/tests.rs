@@ -19,7 +19,7 @@ fn response_of_changing_memory(length: u32, access: u32, markers: bool) -> (Vec<
     }
     let mut tx = Tx { crc: true, open: true, ird: 1, mulpdu: (1 << 15) + TAGGED_HEADER_LEN, markers, ..Tx::new() };
     let request = ReadRequest { sink_stag: 1, sink_to: 0, length, source_stag: region.stag, source_to: region.base };
-    tx.respond(Inbound::Read(request));
+    tx.respond(Inbound::Read { request, msn: 1 });
     assert_eq!(tx.drive(ours.as_raw_fd(), &memory, &counters), Ok(SendEnd::Blocked));
     // SAFETY: the region is `length` bytes long, and nobody else uses it.
     unsafe { std::ptr::write_bytes(region.address as *mut u8, 0xee, length as usize) };
@@ -62,7 +62,7 @@ fn work_on_steering_tags_waits_for_work_in_front_of_it_and_not_for_answers_to_th
     let mut tx = Tx { open: true, ird: 1, mulpdu: ULPDU_MAX, ..Tx::new() };
     let request =
         ReadRequest { sink_stag: 1, sink_to: 0, length: 8 << 20, source_stag: read.stag, source_to: read.base };
-    tx.respond(Inbound::Read(request));
+    tx.respond(Inbound::Read { request, msn: 1 });
     assert_eq!(tx.drive(ours.as_raw_fd(), &memory, &counters), Ok(SendEnd::Blocked));
     // the answer is half built, and nothing of it has left
     tx.post(work(Operation::Invalidate { stag: window.stag, may_be_gone: false }, &[]));
@@ -155,4 +155,38 @@ fn a_response_that_is_short_or_of_volatile_memory_has_the_crc_of_what_it_carries
 fn a_long_response_leaves_from_where_it_lies() {
     let (fpdu, sent) = response_of_changing_memory(LARGE as u32, REMOTE_READ, false);
     assert_eq!((fpdu[TAGGED_HEADER_LEN], sent), (0xee, LARGE));
+}
+
+#[test]
+fn a_response_that_was_built_and_lost_its_source_is_refused_with_its_request() {
+    let memory = MemoryTable::default();
+    let counters = Counters::default();
+    let grant = Grant { access: REMOTE_READ, connection: 0 };
+    let [kept, taken] = [0; 2].map(|_| memory.allocate(1, 1 << 16, grant).unwrap());
+    let (ours, mut theirs) = full_socket();
+    let mut tx = Tx { open: true, ird: 3, mulpdu: ULPDU_MAX, ..Tx::new() };
+    let request =
+        |stag, source_to| ReadRequest { sink_stag: 1, sink_to: 0, length: 1 << 15, source_stag: stag, source_to };
+    let requests = [&kept, &taken, &kept].map(|region| request(region.stag, region.base));
+    for (msn, request) in (7..).zip(requests) {
+        tx.respond(Inbound::Read { request, msn });
+    }
+    assert_eq!(tx.drive(ours.as_raw_fd(), &memory, &counters), Ok(SendEnd::Blocked));
+    assert!(!tx.owes_answer() && !tx.may_respond());
+    assert!(memory.invalidate_local(taken.stag));
+    let code = loop {
+        let mut buffer = [0; 1 << 16];
+        while theirs.read(&mut buffer).is_ok() {}
+        match tx.drive(ours.as_raw_fd(), &memory, &counters) {
+            Ok(_) => {}
+            Err(SendError::Remote(code)) => break code,
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    // the first has left, and no longer counts
+    assert!(tx.may_respond());
+    let refusal = tx.refusal(code);
+    assert_eq!((refusal.terminate_code(), refusal.opcode()), (code, Some(Opcode::ReadRequest)));
+    assert_eq!(refusal.rdmap_header, Some(requests[1].emit()));
+    assert_eq!(refusal.ddp_header.map(|header| header[10..14].to_vec()), Some(vec![0, 0, 0, 8]));
 }
