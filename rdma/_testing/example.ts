@@ -6,6 +6,16 @@
 import { TextLineStream } from "@std/streams";
 import { ROOT } from "../_ffi/build.ts";
 
+/** Runs an example to its end, without input; returns its exit status, and what it said on standard error. */
+export async function runExample(name: string, ...args: string[]): Promise<{ code: number; stderr: string }> {
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", `${ROOT}/rdma/examples/${name}.ts`, ...args],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  return { code, stderr: new TextDecoder().decode(stderr) };
+}
+
 /** A running example. Disposing kills it. */
 export class Example implements AsyncDisposable {
   readonly #process: Deno.ChildProcess;

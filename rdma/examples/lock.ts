@@ -148,14 +148,14 @@ if (import.meta.main) {
   if (command === "serve" && args.length === 1) {
     const { port } = serveLock(Device.open(), Number(args[0]));
     console.log(`listening on port ${port}`);
-  } else if (command === "count" && args.length === 3) {
+  } else if (command === "count" && args.length === 3 && /^[1-9][0-9]*$/.test(args[2])) {
     const [hostname, port, times] = args;
     await using client = await LockClient.connect({ hostname, port: Number(port) });
     console.log(`client ${client.id}`);
     const value = await count(client, Number(times));
     console.log(`the counter is ${value}; the lock was another's ${client.attemptsInVain} times`);
   } else {
-    console.error("usage: lock.ts serve PORT | count ADDRESS PORT TIMES");
+    console.error("usage: lock.ts serve PORT | count ADDRESS PORT TIMES, once at least");
     Deno.exit(2);
   }
 }

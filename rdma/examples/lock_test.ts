@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { Example } from "../_testing/example.ts";
+import { Example, runExample } from "../_testing/example.ts";
 import { until, within } from "../_testing/pair.ts";
 import { Device } from "../mod.ts";
 import { LockClient, serveLock } from "./lock.ts";
@@ -64,5 +64,15 @@ Deno.test("lock: processes that contend for it lose no count", async () => {
     assertEquals(await watching.increment(), 301n);
   } finally {
     for (const process of processes) await process[Symbol.asyncDispose]();
+  }
+});
+
+Deno.test("lock: no number of times is a mistake, not nothing to do", async () => {
+  await using home = Device.open();
+  const { port } = serveLock(home, 0);
+  for (const times of ["abc", "0", "-1", "1.5", ""]) {
+    const { code, stderr } = await runExample("lock", "count", "127.0.0.1", String(port), times);
+    assertEquals(code, 2, times);
+    assert(stderr.startsWith("usage: "), stderr);
   }
 });

@@ -18,8 +18,8 @@ const options = {
   count: Number(args.C ?? 1),
   onRound: (text: string) => args.v && console.log(`ping data: ${text}`),
 };
-if (args.s === args.c) {
-  console.error("usage: rping.ts -s|-c [-a ADDRESS] [-p PORT] [-C COUNT] [-v]");
+if (args.s === args.c || !(Number.isInteger(options.count) && options.count >= 1)) {
+  console.error("usage: rping.ts -s|-c [-a ADDRESS] [-p PORT] [-C COUNT, from 1] [-v]");
   Deno.exit(2);
 }
 if (args.s) await rpingServer({ ...options, onListening: (port) => console.log(`listening on port ${port}`) });
