@@ -356,6 +356,7 @@ export class Device implements AsyncDisposable {
     this.kick();
     try {
       await promise;
+      signal?.throwIfAborted(); // between the outcome and now: the connection is none to be given away
     } catch (error) {
       signal?.throwIfAborted();
       throw error instanceof RdmaError && error.message.length > 0

@@ -310,6 +310,22 @@ Deno.test("device: what `onReady` throws fails the connect or accept, and ends t
   await until(() => [client, server].every(({ device }) => device.counters().liveConnections === 1));
 });
 
+Deno.test("device: a connect that is aborted when it has just succeeded gives no connection away", async () => {
+  await using pair = await connectPair();
+  const { client, server } = pair;
+  const { signal, abort } = aborter();
+  let isReady = false;
+  const onReady = () => void (isReady = true);
+  const there = { hostname: "127.0.0.1", port: pair.listener.port, pd: client.pd };
+  const given = client.device.connect({ ...there, signal, onReady });
+  await Promise.resolve().then(() => {}); // it has begun
+  assert(!isReady);
+  while (!isReady) for (const { device } of [client, server]) device.progress(); // and nothing else runs
+  abort();
+  await assertRejects(() => within(given), DOMException, "aborted");
+  await until(() => [client, server].every(({ device }) => device.counters().liveConnections === 1));
+});
+
 function aborter() {
   const controller = new AbortController();
   return { signal: controller.signal, abort: () => controller.abort() };
