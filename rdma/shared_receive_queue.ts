@@ -77,6 +77,7 @@ export class SharedReceiveQueue implements Disposable {
     this.#device = device;
     this.pd = pd;
     this.depth = depth;
+    this.#checkLimit(limit); // before there is anything to be given back
     this.#onLimit = onLimit;
     this.receiveQueue = receiveQueue;
     this.#tag = device.reserve();
@@ -149,9 +150,7 @@ export class SharedReceiveQueue implements Disposable {
    */
   arm(limit: number, onLimit: ((remaining: number) => void) | undefined = this.#onLimit): void {
     this.#usable();
-    if (!Number.isInteger(limit) || limit < 0 || limit > this.depth) {
-      throw new RangeError("the limit is a number from 0 to the depth");
-    }
+    this.#checkLimit(limit);
     this.#onLimit = onLimit;
     this.flush();
     check(this.#device.native.weft_shared_limit(this.#handle, limit));
@@ -239,6 +238,12 @@ export class SharedReceiveQueue implements Disposable {
     const slots = [...this.#posted.keys()].filter((slot) => this.#posted[slot] !== undefined);
     slots.sort((a, b) => this.#posted[a]!.number - this.#posted[b]!.number);
     for (const slot of slots.slice(slots.length - count)) this.#end(slot, { status: "flushed", byteLength: 0 });
+  }
+
+  #checkLimit(limit: number): void {
+    if (!Number.isInteger(limit) || limit < 0 || limit > this.depth) {
+      throw new RangeError("the limit is a number from 0 to the depth");
+    }
   }
 
   #usable(): void {

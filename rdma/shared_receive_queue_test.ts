@@ -239,3 +239,16 @@ Deno.test("a queue that is disposed of flushes what no Send is coming into; that
   assert(done.includes(`first success ${bytes}`));
   assertEquals([into.bytes[bytes - 1], (await accepted.promise).state, queue.length], [7, "rts", 0]);
 });
+
+Deno.test("shared receive queue: a limit that cannot be leaves no queue behind", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  for (const limit of [NaN, -1, 1.5, 17, Infinity]) {
+    const message = `limit ${limit}`;
+    assertThrows(() => device.createSharedReceiveQueue({ pd, depth: 16, limit }), RangeError, "the limit", message);
+  }
+  // each of them would have taken a number
+  const tag = device.reserve();
+  device.unreserve(tag);
+  assertEquals(tag, 1);
+});
