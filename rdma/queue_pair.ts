@@ -502,13 +502,14 @@ export function failure(status: CompletionStatus): RdmaError {
   return new RdmaError(status === "flushed" || status === "success" ? "Flushed" : status);
 }
 
-/** Throws for elements that are not within a live region of the domain. */
+/** Throws for elements that are not whole bytes within a live region of the domain. */
 export function checkElements(local: readonly LocalSge[], pd: ProtectionDomain): void {
   let total = 0;
   for (const { region, offset, length } of local) {
     if (!region.live) throw new TypeError("the region is deregistered");
     if (region.pd !== pd) throw new TypeError("the region is of another protection domain");
-    if (!(offset >= 0 && length >= 0 && offset + length <= region.byteLength)) {
+    const isWhole = Number.isInteger(offset) && Number.isInteger(length);
+    if (!(isWhole && offset >= 0 && length >= 0 && offset + length <= region.byteLength)) {
       throw new RangeError("the element is not within its region");
     }
     total += length;

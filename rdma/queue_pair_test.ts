@@ -201,8 +201,9 @@ Deno.test("queue pair: misuse is refused before anything happens", async () => {
   const region = client.pd.allocate(100);
   const target = server.pd.allocate(100, Access.RemoteWrite | Access.RemoteRead);
   const post = (...local: Sge[]) => client.qp.postSend({ opcode: "write", local, remote: target });
-  for (const [offset, length] of [[0, 101], [100, 1], [-1, 1], [0, -1], [NaN, 1], [0, NaN]]) {
+  for (const [offset, length] of [[0, 101], [100, 1], [-1, 1], [0, -1], [NaN, 1], [0, NaN], [0.5, 1], [0, 1.5]]) {
     assertThrows(() => post({ region, offset, length }), RangeError);
+    assertThrows(() => client.qp.postRecv([{ region, offset, length }], () => {}), RangeError);
   }
   const sge = { region, offset: 0, length: 1 };
   assertThrows(() => post(...new Array(1025).fill(sge)), RangeError);
