@@ -62,6 +62,7 @@ export class BufferPool implements Disposable {
   take(lengthBytes: number): PooledBuffer {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes < 0) throw new RangeError("not a length");
     this.#pd.device.usable(); // with the device its memory has gone
+    if (this.#slabs[0]?.live === false) this[Symbol.dispose](); // and with its domain's regions, of which there may be others
     const size = Math.max(BUFFER_BYTES_MIN, 2 ** Math.ceil(Math.log2(Math.max(lengthBytes, 1))));
     const free = this.#free.get(size) ?? this.#addClass(size);
     const place = free.pop() ?? this.#grow(size, free);

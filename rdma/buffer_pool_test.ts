@@ -74,3 +74,16 @@ Deno.test("buffer pool: what it lends can be sent and received into, and its end
   pool.take(1).release();
   pool[Symbol.dispose]();
 });
+
+Deno.test("buffer pool: lends no memory that its domain has taken back", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  using pool = new BufferPool(pd, { bytesMax: 1 << 20 });
+  const lent = pool.take(1 << 20);
+  pd[Symbol.dispose]();
+  lent.release();
+  pool.take(4096).release();
+  pd[Symbol.dispose]();
+  using buffer = pool.take(4096);
+  assertEquals([buffer.bytes.byteLength, buffer.region.live, pool.lent], [4096, true, 1]);
+});
