@@ -66,6 +66,7 @@ export class Driver {
   /** Called now and then while it is driven. */
   onRest: () => void = () => {};
   readonly #sleeps: boolean;
+  readonly #forgetSignal: () => void;
   #failure: unknown;
   #hasFailed = false;
   #isOver = false;
@@ -76,7 +77,9 @@ export class Driver {
   constructor(device: Device, { sleeps, signal }: { sleeps: boolean; signal: AbortSignal }) {
     this.device = device;
     this.#sleeps = sleeps;
-    signal.addEventListener("abort", () => this.fail(signal.reason), { once: true });
+    const abort = () => this.fail(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+    this.#forgetSignal = () => signal.removeEventListener("abort", abort);
     if (signal.aborted) this.fail(signal.reason);
   }
 
@@ -105,6 +108,7 @@ export class Driver {
   /** From here on connections may end. */
   finish(): void {
     this.#isOver = true;
+    this.#forgetSignal(); // which outlives many runs, and would keep them
   }
 
   /** Goes to sleep until something has happened. Throws what the run has failed with. */

@@ -117,7 +117,8 @@ What the client is told goes for both ends; the server needs to know the operati
       --help               display this help and exit
 
 Latency is half of the round trip for Writes and Sends, the whole of it for Reads and atomics.
-Bandwidth counts until the other end has everything, not until the last request is complete here.
+Bandwidth counts until the other end has everything, not until the last request is complete here. Its peak is that of the best
+stretch of as many requests as are outstanding, and 1 ms at least; a row without such a stretch has its average there.
 Processor time is that of both processes, client and server, with all their threads, while bandwidth is measured. Ends that
 poll take their cores whole, however little there is to do; the floor's ends sleep in send and recv. So what compares with
 the floor's is ours with --events, whose ends sleep in the core; without it the ratio says what polling costs.
