@@ -564,6 +564,11 @@ function checkPort(port: number): void {
 }
 
 function listenError(status: number, errno: number, address: string): Error {
+  const code = codeOf(status);
+  if (code !== "System") { // `errno` is of another failure
+    const why = code === "Invalid" ? "that is no IP address" : new RdmaError(code).message;
+    return new RdmaError(code, { message: `cannot listen on ${address}: ${why}` });
+  }
   switch (errno) {
     case 98:
       return new Deno.errors.AddrInUse(`cannot listen on ${address}: address already in use`);
@@ -572,6 +577,6 @@ function listenError(status: number, errno: number, address: string): Error {
     case 13:
       return new Deno.errors.PermissionDenied(`cannot listen on ${address}: permission denied`);
     default:
-      return new RdmaError(codeOf(status), { message: `cannot listen on ${address} (errno ${errno})` });
+      return new RdmaError(code, { message: `cannot listen on ${address} (errno ${errno})` });
   }
 }

@@ -331,6 +331,16 @@ function aborter() {
   return { signal: controller.signal, abort: () => controller.abort() };
 }
 
+Deno.test("device: a name that is no IP address cannot be listened on, whatever went wrong before", async () => {
+  await using device = Device.open();
+  const { port } = device.listen({ port: 0 });
+  assertThrows(() => device.listen({ port }), Deno.errors.AddrInUse);
+  for (const hostname of ["example.com", "1.2.3", ""]) {
+    const { code } = assertThrows(() => device.listen({ hostname, port }), RdmaError, "no IP address");
+    assertEquals(code, "Invalid");
+  }
+});
+
 Deno.test("device: a congestion control that the system has not got is named, to whichever side asked for it", async () => {
   await using pair = await connectPair();
   const { client, server } = pair;
