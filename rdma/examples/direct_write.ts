@@ -20,6 +20,7 @@ import {
   encodeAdvertisement,
   type MemoryWindow,
   type QueuePair,
+  RdmaError,
 } from "../mod.ts";
 
 /** Iterations after which a point counts as one of the set. */
@@ -134,6 +135,7 @@ export async function work(device: Device, owner: { hostname: string; port: numb
   using pd = device.allocateProtectionDomain();
   const message = pd.allocate(TASK_BYTES);
   let bands = 0;
+  let failure: unknown;
   const doTask = async (queuePair: QueuePair) => {
     const task = message.bytes.slice();
     awaitTask(queuePair); // the owner sends the next one when this is done
@@ -151,11 +153,15 @@ export async function work(device: Device, owner: { hostname: string; port: numb
   };
   const awaitTask = (queuePair: QueuePair): void => {
     queuePair.postRecv([message.sge()], ({ status, byteLength }) => {
-      if (status === "success" && byteLength === TASK_BYTES) doTask(queuePair).catch(() => queuePair.abort());
+      if (status !== "success" || byteLength !== TASK_BYTES) return;
+      doTask(queuePair).catch((error) => {
+        if (!(error instanceof RdmaError)) failure = error; // else the connection has ended, and tells why itself
+        queuePair.abort();
+      });
     });
   };
   const queuePair = await device.connect({ ...owner, pd, onReady: awaitTask });
-  const error = await queuePair.closed;
+  const error = await queuePair.closed ?? failure;
   if (error !== undefined) throw error;
   return bands;
 }

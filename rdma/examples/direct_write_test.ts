@@ -1,7 +1,16 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Example } from "../_testing/example.ts";
 import { until, within } from "../_testing/pair.ts";
-import { decodeAdvertisement, Device, type ProtectionDomain, type QueuePair, RdmaError } from "../mod.ts";
+import {
+  Access,
+  ADVERTISEMENT_BYTES,
+  decodeAdvertisement,
+  Device,
+  encodeAdvertisement,
+  type ProtectionDomain,
+  type QueuePair,
+  RdmaError,
+} from "../mod.ts";
 import { mandelbrotRow, ownPicture, work } from "./direct_write.ts";
 
 const SIZE = { width: 50, height: 20 };
@@ -86,4 +95,19 @@ Deno.test("direct write: processes", async () => {
   const lines = await owner.end();
   assertEquals([lines.length, lines[0].length], [36, 100]);
   assert(lines[18].includes("#########"), lines.join("\n"));
+});
+
+Deno.test("direct write: a worker whose task makes no sense fails", async () => {
+  await using device = Device.open();
+  await using workers = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const [band, task] = [pd.allocate(5, Access.RemoteWrite), pd.allocate(ADVERTISEMENT_BYTES + 12)];
+  task.bytes.set(encodeAdvertisement(band));
+  new DataView(task.bytes.buffer).setUint32(ADVERTISEMENT_BYTES + 4, 2); // rows of 4 bytes, which 5 are no number of
+  const onReady = (worker: QueuePair) => {
+    for (let i = 0; i < 2; i++) worker.postRecv([], () => {});
+    worker.postSend({ opcode: "send", local: [task.sge()] });
+  };
+  const { port } = device.listen({ port: 0, onRequest: (request) => void request.accept({ pd, onReady }) });
+  await assertRejects(() => within(work(workers, { hostname: "127.0.0.1", port })), RangeError, "not within");
 });
