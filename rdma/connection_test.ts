@@ -327,3 +327,25 @@ Deno.test("connection: many come and go at once, and leave nothing behind", asyn
   await until(() => openDescriptors() <= before);
   await until(() => device.counters().liveConnections === 0);
 });
+
+Deno.test("connection: private data is what it was when `connect` was called", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const came: number[][] = [];
+  const { port } = device.listen({
+    port: 0,
+    onRequest: (request) => {
+      came.push([...request.privateData]);
+      void request.accept({ pd });
+    },
+  });
+  const privateData = new Uint8Array(2);
+  const connect = (number: number) => {
+    privateData.fill(number);
+    return device.connect({ hostname: "127.0.0.1", port, pd, privateData });
+  };
+  const connecting = [connect(1), connect(2)];
+  privateData.buffer.transfer();
+  await within(Promise.all(connecting));
+  assertEquals(came.sort(), [[1, 1], [2, 2]]);
+});

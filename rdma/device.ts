@@ -287,7 +287,8 @@ export class Device implements AsyncDisposable {
    * data), `Incompatible`; with the signal's reason when aborted; with what `onReady` throws, and the connection is aborted then.
    */
   async connect(options: ConnectOptions): Promise<QueuePair> {
-    const privateData = checkPrivateData(options.privateData, { revision: options.revision ?? 2 });
+    // a copy: the caller may use its memory again before there is something to send it with
+    const privateData = checkPrivateData(options.privateData, { revision: options.revision ?? 2 }).slice();
     const settings = this.settings({ ...options });
     await this.hold.begin();
     const queuePair = await this.#connect(
