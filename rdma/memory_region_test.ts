@@ -236,3 +236,14 @@ Deno.test("memory region: Reads of volatile memory are answered with copies wher
     }
   }
 });
+
+Deno.test("memory region: it does not grow with shared memory", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const shared = new SharedArrayBuffer(16, { maxByteLength: 64 });
+  const region = pd.register(new Uint8Array(shared));
+  shared.grow(64);
+  assertEquals([region.byteLength, region.bytes.byteLength], [16, 16]);
+  region.reregister({ access: Access.RemoteRead });
+  assertEquals([region.byteLength, region.bytes.byteLength], [16, 16]);
+});

@@ -83,7 +83,9 @@ export class ProtectionDomain implements Disposable {
     }
     if (detachable?.detached) throw new TypeError("the buffer is detached");
     const { native, handle, out } = this.device.usable();
-    const bytes = view instanceof Uint8Array
+    // a view of memory that can grow may grow with it, and the region does not
+    const isFixed = detachable !== undefined || !(buffer as SharedArrayBuffer).growable;
+    const bytes = view instanceof Uint8Array && isFixed
       ? view as Uint8Array<ArrayBuffer>
       : new Uint8Array(buffer as ArrayBuffer, view.byteOffset, view.byteLength);
     const only = options.connection?.handle ?? 0;
