@@ -1,6 +1,7 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { ROOT } from "../_ffi/build.ts";
 import { until, within } from "../_testing/pair.ts";
+import { ADVERTISEMENT_BYTES, Device, type QueuePair } from "../mod.ts";
 import { Weft, weft } from "../_testing/weft.ts";
 
 /** Reads until there is a match, or all there is. */
@@ -115,4 +116,35 @@ Deno.test("ping: a server ends when nobody reads what it shows", async () => {
   await weft("ping", "-C", "2", "-i", "0", "-p", port, "127.0.0.1");
   assertEquals((await within(server.status, 30_000)).code, 141);
   assertEquals((await readTo(stderr)).includes("Broken pipe"), false);
+});
+
+Deno.test("ping: an other end that is no rping is told of in a line, at either end", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const memory = pd.allocate(2 * ADVERTISEMENT_BYTES);
+  const [incoming, outgoing] = [memory.sge(0, ADVERTISEMENT_BYTES), memory.sge(ADVERTISEMENT_BYTES)];
+  for (
+    const [length, complaint] of [[16, "round 0: the text came back changed"], [10, "it sent a message of 10 bytes"]]
+  ) {
+    const answer = (queuePair: QueuePair) => {
+      queuePair.postRecv([incoming], ({ status }) => {
+        if (status !== "success") return;
+        answer(queuePair);
+        queuePair.postSend({ opcode: "send", local: [{ ...outgoing, length: Number(length) }] });
+      });
+    };
+    await using listener = device.listen({
+      port: 0,
+      onRequest: (request) => void request.accept({ pd, onReady: answer }),
+    });
+    const { code, stderr } = await weft("ping", "-C", "1", "-p", String(listener.port), "127.0.0.1");
+    assertEquals([code, stderr.split("\n").length], [1, 2], stderr);
+    assertStringIncludes(stderr, `${complaint}`);
+  }
+  await using server = new Weft("ping", "-s", "-a", "127.0.0.1", "-p", "0");
+  const queuePair = await device.connect({ hostname: "127.0.0.1", port: await server.port(), pd });
+  await queuePair.send([{ ...outgoing, length: 10 }]);
+  const { code, stderr } = await server.outcome;
+  assertEquals(code, 1);
+  assertMatch(stderr, /\nweft ping: the other end is no rping: it sent a message of 10 bytes, not of 16\n$/);
 });

@@ -7,6 +7,7 @@
  * @module
  */
 import { ADVERTISEMENT_BYTES, decodeAdvertisement, encodeAdvertisement, RemoteBuffer } from "../advertisement.ts";
+import { CommandError } from "../command_line.ts";
 import { Device } from "../device.ts";
 import { RdmaError } from "../errors.ts";
 import { Access, type MemoryRegion } from "../memory_region.ts";
@@ -78,7 +79,7 @@ export async function rpingClient(options: RpingClientOptions): Promise<void> {
       await messages.ask(back); // until it is written
       const micros = (performance.now() - started) * 1000;
       if (text.bytes.some((byte, at) => byte !== back.bytes[at])) {
-        throw new Error(`round ${round}: the text came back changed`);
+        throw new CommandError(`round ${round}: the text came back changed`);
       }
       options.onRound?.(textOf(back.bytes), micros);
     }
@@ -191,8 +192,10 @@ class Messages implements Disposable {
   async #receive(): Promise<RemoteBuffer> {
     const { byteLength } = await this.queuePair.recv([this.#region.sge(0, ADVERTISEMENT_BYTES)]);
     const message = decodeAdvertisement(this.#region.bytes.subarray(0, byteLength));
-    if (message === undefined) throw new Error(`a message of ${byteLength} bytes instead of ${ADVERTISEMENT_BYTES}`);
-    return message;
+    if (message !== undefined) return message;
+    throw new CommandError(
+      `the other end is no rping: it sent a message of ${byteLength} bytes, not of ${ADVERTISEMENT_BYTES}`,
+    );
   }
 
   /** Sends where a region is, or a go-ahead, and resolves with the answer. */
