@@ -84,7 +84,13 @@ class ProcessIo implements CommandIo {
   write(text: string): void {
     this.progress("");
     const bytes = this.#encoder.encode(text);
-    for (let at = 0; at < bytes.byteLength;) at += Deno.stdout.writeSync(bytes.subarray(at));
+    try {
+      for (let at = 0; at < bytes.byteLength;) at += Deno.stdout.writeSync(bytes.subarray(at));
+    } catch (cause) {
+      if (cause instanceof Deno.errors.BrokenPipe) throw cause;
+      // a full disk is no class of Deno.errors
+      throw new CommandError(`cannot write: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    }
   }
 
   say(text: string): void {

@@ -148,3 +148,14 @@ Deno.test("ping: an other end that is no rping is told of in a line, at either e
   assertEquals(code, 1);
   assertMatch(stderr, /\nweft ping: the other end is no rping: it sent a message of 10 bytes, not of 16\n$/);
 });
+
+Deno.test("ping: a full disk is told of in a line", async () => {
+  const { code, stderr } = await new Deno.Command("sh", {
+    args: ["-c", 'exec "$0" run -A --no-check "$1" ping --help >/dev/full', Deno.execPath(), `${ROOT}/main.ts`],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const said = new TextDecoder().decode(stderr);
+  assertEquals([code, said.split("\n").length], [1, 2], said);
+  assertStringIncludes(said, "weft ping: cannot write: No space left on device");
+});
