@@ -23,7 +23,7 @@ export interface SharedReceiveQueueOptions {
   pd: ProtectionDomain;
   /** How many receives may be outstanding; at most 16,384. */
   depth?: number;
-  /** With fewer receives left than this, `onLimit` is called, once; 0: never. */
+  /** With fewer receives left than this, at the end of the turn that made the queue or later, `onLimit` is called, once; 0: never. */
   limit?: number;
   /** Few receives are left (`remaining`). It is called once; {@linkcode SharedReceiveQueue.arm} asks for another time. */
   onLimit?: (remaining: number) => void;
@@ -66,6 +66,8 @@ export class SharedReceiveQueue implements Disposable {
   #count = 0;
   #live = true;
   #onLimit: ((remaining: number) => void) | undefined;
+  /** The limit to arm behind the first receives: at once, the empty queue would use up the one call. */
+  #limitAtFirst = 0;
 
   /** Use {@linkcode Device.createSharedReceiveQueue}. */
   constructor(device: Device, options: SharedReceiveQueueOptions) {
@@ -86,7 +88,9 @@ export class SharedReceiveQueue implements Disposable {
     this.#handle = device.out[0];
     check(status);
     device.attachShared(this.#tag, this);
-    if (limit > 0) this.arm(limit);
+    if (limit === 0) return;
+    this.#limitAtFirst = limit;
+    device.dirty(this);
   }
 
   /** The engine's handle. */
@@ -152,6 +156,7 @@ export class SharedReceiveQueue implements Disposable {
     this.#usable();
     this.#checkLimit(limit);
     this.#onLimit = onLimit;
+    this.#limitAtFirst = 0;
     this.flush();
     check(this.#device.native.weft_shared_limit(this.#handle, limit));
     this.#device.kick();
@@ -159,7 +164,11 @@ export class SharedReceiveQueue implements Disposable {
 
   /** Hands what was posted to the engine now. */
   flush(): void {
-    if (this.#words.length === 0) return;
+    if (this.#words.length > 0) this.#hand();
+    if (this.#limitAtFirst > 0 && this.#live) this.arm(this.#limitAtFirst);
+  }
+
+  #hand(): void {
     const words = new Uint32Array(this.#words);
     const waiting = this.#waiting;
     this.#words = [];

@@ -252,3 +252,25 @@ Deno.test("shared receive queue: a limit that cannot be leaves no queue behind",
   device.unreserve(tag);
   assertEquals(tag, 1);
 });
+
+Deno.test("shared receive queue: the limit that it is made with leaves time for the first receives", async () => {
+  await using device = Device.open();
+  const pd = device.allocateProtectionDomain();
+  const told: number[] = [];
+  const receives = device.createSharedReceiveQueue({ pd, depth: 8, limit: 3, onLimit: (left) => told.push(left) });
+  for (let i = 0; i < 4; i++) receives.postRecv([], () => {});
+  const { port } = device.listen({ port: 0, onRequest: (request) => void request.accept({ pd, receives }) });
+  const client = await device.connect({ hostname: "127.0.0.1", port, pd });
+  await client.send([]);
+  await until(() => receives.length === 3);
+  assertEquals(told, []);
+  await client.send([]);
+  await until(() => told.length > 0);
+  await client.send([]);
+  await until(() => receives.length === 1);
+  assertEquals(told, [2]);
+  // where there are none, that is what is told
+  device.createSharedReceiveQueue({ pd, limit: 1, onLimit: (left) => told.push(left) });
+  await until(() => told.length === 2);
+  assertEquals(told, [2, 0]);
+});
