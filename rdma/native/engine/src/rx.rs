@@ -279,9 +279,10 @@ impl Rx {
             match self.step(context, &mut budget) {
                 Ok(()) => {}
                 Err(Stop::End(ReceiveEnd::Local)) => {
-                    match self.current.as_ref().map(|current| &current.sink) {
-                        Some(Sink::Read) => context.tx.blame_read(),
-                        _ => self.blame = true,
+                    match self.current.as_ref().map(|current| current.segment.opcode) {
+                        Some(Opcode::ReadResponse | Opcode::AtomicResponse) => context.tx.blame_read(),
+                        Some(opcode) => self.blame = opcode.is_send(), // what the peer writes is no work of ours
+                        None => {}
                     }
                     return ReceiveEnd::Local;
                 }

@@ -420,7 +420,7 @@ impl Tx {
         Terminate::for_error(code, Some(&header), Some(&request.emit()))
     }
 
-    /// The Read whose response is coming in names memory that is not ours to use.
+    /// The Read or atomic operation whose response is coming in names memory that is not ours to use.
     pub fn blame_read(&mut self) {
         self.blame = self.reads.front().map(|read| Source::Work(read.work));
     }

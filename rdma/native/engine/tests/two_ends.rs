@@ -12,7 +12,7 @@ use weft_engine::rx::{ReceiveEnd, SEGMENT_SHORT};
 use weft_engine::status::Status;
 use weft_engine::tx::{SendEnd, ULPDU_MAX};
 use weft_engine::work::Operation;
-use weft_proto::{Opcode, Receiver, Segment, Target, Terminate, TerminateCode};
+use weft_proto::{AtomicOperation, AtomicRequest, Opcode, Receiver, Segment, Target, Terminate, TerminateCode};
 
 /// One request, in terms of the model: offsets in the memory of either side.
 #[derive(Clone, Debug)]
@@ -200,4 +200,42 @@ proptest! {
         prop_assert_eq!(&completions[..first_flushed], &expected[..first_flushed]);
         prop_assert!(completions[first_flushed..].iter().all(|c| c.status == Status::Flushed as i32 || c.status == Status::Ok as i32));
     }
+}
+
+/// How the work of either kind ended that one end had, one request of each.
+fn blamed(end: &mut End) -> [Vec<i32>; 2] {
+    end.tx.flush(&end.ring, 0);
+    end.rx.flush(&end.ring, 0);
+    let completions = end.completions();
+    [EntryKind::Send, EntryKind::Receive]
+        .map(|kind| completions.iter().filter(|c| c.kind == kind).map(|c| c.status).collect())
+}
+
+const PLAIN: Setting = Setting { crc: false, mulpdu: 1442, depth: 1, bulk: false };
+
+#[test]
+fn an_atomic_operation_whose_sink_is_gone_is_to_blame_and_no_receive() {
+    let (mut a, mut b) = pair(&PLAIN);
+    let (stag, to) = (b.target.stag, b.target.base);
+    let operation = AtomicOperation::FetchAdd;
+    let request = AtomicRequest { operation, request_id: 0, stag, to, data: 1, mask: 0, compare: 0, compare_mask: 0 };
+    a.receive(&[], &[]);
+    a.post_read(Operation::Atomic(request), 0, 8);
+    a.send().unwrap();
+    assert!(matches!(b.receive_bytes(), ReceiveEnd::Drained));
+    b.send().unwrap();
+    a.lose_sink();
+    assert!(matches!(a.receive_bytes(), ReceiveEnd::Local));
+    assert_eq!(blamed(&mut a), [[Status::LocalProtection as i32], [Status::Flushed as i32]]);
+}
+
+#[test]
+fn a_peer_s_write_to_memory_that_is_not_there_is_no_fault_of_a_receive() {
+    let (mut a, mut b) = pair(&PLAIN);
+    b.receive(&[], &[]);
+    b.lock_target();
+    a.post(Operation::Write { stag: b.target.stag, to: b.target.base }, &[(0, 1000)]);
+    a.send().unwrap();
+    assert!(matches!(b.receive_bytes(), ReceiveEnd::Local));
+    assert_eq!(blamed(&mut b), [vec![], vec![Status::Flushed as i32]]);
 }

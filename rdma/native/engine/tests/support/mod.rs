@@ -3,7 +3,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use weft_engine::counters::Counters;
-use weft_engine::memory::{Grant, MemoryTable, Region, Through, REMOTE_READ, REMOTE_WRITE};
+use weft_engine::memory::{Grant, MemoryTable, Region, Through, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE};
 use weft_engine::ring::{EntryKind, Ring, ENTRY_WORDS, HEADER_WORDS};
 use weft_engine::rx::{Context, ReceiveEnd, Rx};
 use weft_engine::socket::{self, Transfer};
@@ -93,7 +93,8 @@ impl End {
         // SAFETY: as long as the source; nobody else uses the fresh mapping.
         unsafe { std::ptr::copy_nonoverlapping(source_bytes.as_ptr(), source.address as *mut u8, SOURCE_BYTES) };
         // A domain without any large region has the receiver read in bulk; here another domain stands for that.
-        let target = memory.allocate(1, TARGET_BYTES as u64, grant(REMOTE_READ | REMOTE_WRITE)).unwrap();
+        let access = REMOTE_READ | REMOTE_WRITE | REMOTE_ATOMIC;
+        let target = memory.allocate(1, TARGET_BYTES as u64, grant(access)).unwrap();
         let sink = memory.allocate(1, TARGET_BYTES as u64, grant(0)).unwrap();
         let inbox = memory.allocate(1, INBOX_BYTES as u64, grant(0)).unwrap();
         let large = memory.large_writable(if setting.bulk { 2 } else { 1 });
@@ -179,6 +180,18 @@ impl End {
     pub fn window(&mut self) -> u32 {
         let grant = Grant { access: REMOTE_READ, connection: 0 };
         self.memory.bind(self.target.stag, 0, 8, grant).unwrap().stag
+    }
+
+    /// Takes back what Reads go to.
+    pub fn lose_sink(&mut self) {
+        self.memory.invalidate(self.sink.stag).unwrap();
+    }
+
+    /// Has the system refuse what is written to `target`, which stays registered.
+    pub fn lock_target(&mut self) {
+        // SAFETY: the mapping is the engine's own, and nothing here reads it any more.
+        let result = unsafe { libc::mprotect(self.target.address as *mut libc::c_void, TARGET_BYTES, libc::PROT_NONE) };
+        assert_eq!(result, 0);
     }
 
     /// Sends what can be sent.
