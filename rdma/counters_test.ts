@@ -45,6 +45,17 @@ Deno.test("counters: a queue pair counts everything that it does, and its device
   }
 });
 
+Deno.test("counters: markers are bytes of the wire, in both directions", async () => {
+  await using pair = await connectPair({ client: { markers: true }, server: { markers: true } });
+  const { client, server } = pair;
+  const target = server.pd.allocate(64 * 1024, Access.RemoteRead | Access.RemoteWrite);
+  const memory = client.pd.allocate(64 * 1024);
+  await client.qp.write(whole(memory), target);
+  await client.qp.read(whole(memory), target);
+  const [ours, theirs] = [client.qp.counters(), server.qp.counters()];
+  assertEquals([ours.wireBytesSent, ours.wireBytesReceived], [theirs.wireBytesReceived, theirs.wireBytesSent]);
+});
+
 Deno.test("counters: they outlive the queue pair, flushes included, and the device keeps the sum", async () => {
   await using pair = await connectPair();
   const { client } = pair;

@@ -212,8 +212,8 @@ fn is_local(local: &SocketAddr, remote: &SocketAddr) -> bool {
 
 impl Inner {
     fn tally(&self) -> Tally {
-        let mut tally =
-            Tally { wire_bytes_sent: self.tx.bytes_sent(), wire_bytes_received: self.rx.received, ..self.tx.tally };
+        let (wire_bytes_sent, wire_bytes_received) = (self.tx.bytes_sent(), self.rx.bytes_received());
+        let mut tally = Tally { wire_bytes_sent, wire_bytes_received, ..self.tx.tally };
         tally.add(&self.rx.tally);
         tally
     }

@@ -183,7 +183,7 @@ pub struct Rx {
     pub markers: Option<Box<Markers>>,
     /// An FPDU has been received.
     pub started: bool,
-    /// Bytes that have come from the socket, payload or not.
+    /// Bytes that have come from the socket, payload or not, but for markers.
     pub received: u64,
     /// What was done, but for bytes.
     pub tally: Tally,
@@ -229,6 +229,11 @@ impl Rx {
             self.large_receives += 1;
         }
         self.queue.push_back(work);
+    }
+
+    /// Bytes that have come from the socket so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.markers.as_ref().map_or(self.received, |markers| markers.received)
     }
 
     /// How many receives are posted.

@@ -13,7 +13,7 @@ const RUNS_MAX: usize = 512;
 /// What has been received and what has been handed on of a direction with markers, as positions that count them.
 #[derive(Default)]
 pub struct Markers {
-    received: u64,
+    pub(super) received: u64,
     handed: u64,
     /// Where the FPDU starts that is handed on.
     fpdu: u64,
