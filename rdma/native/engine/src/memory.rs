@@ -496,7 +496,7 @@ impl MemoryTable {
             return Err(AccessError::Denied);
         }
         let done = match region.parent {
-            Some(_) => self.invalidate(stag).is_some(),
+            Some(_) => region.valid.load(Ordering::SeqCst) && self.invalidate(stag).is_some(),
             None => self.revoke(&region),
         };
         while region.pins.load(Ordering::SeqCst) != 0 {

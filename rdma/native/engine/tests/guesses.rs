@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use weft_engine::counters::Counters;
-use weft_engine::memory::{Grant, MemoryTable, Region, Through, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE};
+use weft_engine::memory::{Grant, MemoryTable, Region, Through, INACTIVE, REMOTE_ATOMIC, REMOTE_READ, REMOTE_WRITE};
 use weft_engine::ring::Ring;
 use weft_engine::rx::{Context, ReceiveEnd, Rx};
 use weft_engine::tx::Tx;
@@ -17,6 +17,7 @@ use weft_proto::TerminateCode;
 const TRIES: u32 = 1_000_000;
 const REGIONS: u64 = 64;
 const BYTES: u64 = 4096;
+const ALL: u32 = REMOTE_READ | REMOTE_WRITE | REMOTE_ATOMIC;
 const THROUGH: Through = Through { pd: 1, connection: 1 };
 
 /// FPDUs of one segment each that use `stag`, and what a receiver must say that does not know it. An empty CRC field follows.
@@ -43,16 +44,63 @@ fn bytes_of(region: &Region) -> &[u8] {
     unsafe { std::slice::from_raw_parts(region.address as *const u8, region.length as usize) }
 }
 
+/// What peers try their guesses on, each through a receiver of its own.
+struct Scene {
+    memory: MemoryTable,
+    counters: Counters,
+    ring: Ring,
+    tx: Tx,
+    ours: UnixStream,
+    theirs: UnixStream,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut tx = Tx::new();
+        tx.ird = 1;
+        Self { memory: MemoryTable::default(), counters: Counters::default(), ring: Ring::new(4), tx, ours, theirs }
+    }
+
+    fn assert_refused(&mut self, stag: u32, (fpdu, code): (Vec<u8>, TerminateCode)) {
+        let mut rx = Rx::new(THROUGH, self.memory.large_writable(THROUGH.pd));
+        rx.post(ReceiveWork::new(0, Sges::default()));
+        self.theirs.write_all(&fpdu).unwrap();
+        let mut context = Context {
+            fd: self.ours.as_raw_fd(),
+            ending: false,
+            memory: &self.memory,
+            counters: &self.counters,
+            ring: &self.ring,
+            tag: 0,
+            tx: &mut self.tx,
+        };
+        match rx.drive(&mut context) {
+            ReceiveEnd::Violation(found, _) if found == code => {}
+            end => panic!("{stag:#x}: {end:?} instead of {code:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_work_is_still_to_make_valid_is_no_steering_tag_yet() {
+    let mut scene = Scene::new();
+    let region = scene.memory.allocate(1, BYTES, Grant { access: ALL, connection: 0 }).unwrap();
+    let grant = Grant { access: ALL | INACTIVE, connection: 0 };
+    let window = scene.memory.bind(region.stag, 0, BYTES, grant).unwrap();
+    let again = scene.memory.reregister(region.stag, 0, BYTES, grant).unwrap();
+    for Region { stag, base, .. } in [&*window, &*again] {
+        attempts(*stag, *base).into_iter().for_each(|attempt| scene.assert_refused(*stag, attempt));
+        assert!(scene.memory.activate(*stag, 0), "the work still does that");
+    }
+}
+
 #[test]
 fn a_million_guesses_by_every_operation_hit_nothing_and_are_counted() {
-    let memory = MemoryTable::default();
-    let grant = Grant { access: REMOTE_READ | REMOTE_WRITE | REMOTE_ATOMIC, connection: 0 };
-    let regions: Vec<_> = (0..REGIONS).map(|_| memory.allocate(1, BYTES, grant).unwrap()).collect();
+    let mut scene = Scene::new();
+    let grant = Grant { access: ALL, connection: 0 };
+    let regions: Vec<_> = (0..REGIONS).map(|_| scene.memory.allocate(1, BYTES, grant).unwrap()).collect();
     let known: HashSet<u32> = regions.iter().map(|region| region.stag).collect();
-    let (counters, ring) = (Counters::default(), Ring::new(4));
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let mut tx = Tx::new();
-    tx.ird = 1;
     // every second guess is near a STag that is one: neighbours must not be
     let mut state = 1u32;
     let guesses = (0..TRIES).map(|i| {
@@ -70,25 +118,10 @@ fn a_million_guesses_by_every_operation_hit_nothing_and_are_counted() {
             continue; // that is no guess
         }
         let region = &regions[stag as usize % regions.len()];
-        let (fpdu, code) = attempts(stag, region.base).into_iter().nth(tried as usize % 4).unwrap();
-        let mut rx = Rx::new(THROUGH, memory.large_writable(THROUGH.pd));
-        rx.post(ReceiveWork::new(0, Sges::default()));
-        theirs.write_all(&fpdu).unwrap();
-        let mut context = Context {
-            fd: ours.as_raw_fd(),
-            ending: false,
-            memory: &memory,
-            counters: &counters,
-            ring: &ring,
-            tag: 0,
-            tx: &mut tx,
-        };
-        match rx.drive(&mut context) {
-            ReceiveEnd::Violation(found, _) if found == code => {}
-            end => panic!("{stag:#x}: {end:?} instead of {code:?}"),
-        }
+        scene.assert_refused(stag, attempts(stag, region.base).into_iter().nth(tried as usize % 4).unwrap());
         tried += 1;
     }
+    let Scene { memory, counters, ring, .. } = scene;
     assert!(tried > TRIES - REGIONS as u32 * 2, "{tried} tries");
     assert_eq!(counters.protection_errors.get(), u64::from(tried));
     assert_eq!((memory.len() as u64, ring.ready()), (REGIONS, 0));
