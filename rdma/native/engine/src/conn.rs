@@ -354,6 +354,7 @@ impl Conn {
                 Ok(fd) => {
                     inner.facts.remote = Some(address);
                     inner.fd = Some(fd);
+                    inner.peer_ending = false; // that was the previous address's
                     inner.phase = Phase::Connecting;
                     return;
                 }

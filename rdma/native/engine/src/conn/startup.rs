@@ -179,7 +179,6 @@ impl Conn {
         options.any_revision = false;
         inner.deadline = Some(Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT));
         inner.out.clear();
-        inner.peer_ending = false;
         inner.addresses.push(remote);
         self.connect_next(inner, libc::ECONNREFUSED);
     }
@@ -320,7 +319,12 @@ impl Conn {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::device::CONNS;
+    use crate::work::Sge;
 
     fn options(crc: u32, mulpdu: Mulpdu) -> Options {
         Options {
@@ -398,5 +402,38 @@ mod tests {
                 assert_eq!(set, [128, 1460, 20_000, most]);
             }
         }
+    }
+
+    #[test]
+    fn an_address_that_refused_leaves_nothing_behind_for_the_next_one() {
+        const MESSAGES: u64 = 10;
+        let device = Device::open().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // closed again before it is connected to
+        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let options = Options { stream: true, ..options(0, Mulpdu::Suitable) };
+        let conn = CONNS.insert_with(|handle| Conn::connect(handle, &device, 1, options)).unwrap();
+        conn.resolved(&[refusing, listener.local_addr().unwrap()]);
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut memory = [0u8; 4096];
+        let mut sges = Sges::default();
+        sges.push(Sge { stag: 0, length: 4096, address: memory.as_mut_ptr() as u64 });
+        let until = |is_so: &mut dyn FnMut() -> bool| {
+            let begin = Instant::now();
+            while !is_so() {
+                assert!(begin.elapsed() < Duration::from_secs(10));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        until(&mut || conn.is_stream());
+        assert_eq!(conn.post(Vec::new(), vec![ReceiveWork::new(0, sges)]), Status::Ok);
+        let before = device.counters.receive_calls.get();
+        for n in 1..=MESSAGES {
+            peer.write_all(&[1]).unwrap();
+            until(&mut || conn.tally().wire_bytes_received == n);
+        }
+        let calls = device.counters.receive_calls.get() - before;
+        assert!(calls < 2 * MESSAGES, "{calls} calls: the socket is asked again each time, as if the peer had ended");
+        device.close();
     }
 }
