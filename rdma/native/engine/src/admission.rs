@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::listener::CONNECTIONS_MAX;
 use crate::lock;
 
 /// How long a peer that connected may take to say what it wants, unless told otherwise.
@@ -33,7 +34,8 @@ impl Limits {
         let milliseconds = |n: u32| Duration::from_millis(u64::from(n));
         Some(Self {
             request_timeout: if *timeout == 0 { REQUEST_TIMEOUT } else { milliseconds(*timeout) },
-            starting: if *starting == 0 { STARTING_MAX } else { *starting as usize },
+            // those that have ended their start-up are forgotten when the limit is reached, which must come to pass
+            starting: if *starting == 0 { STARTING_MAX } else { (*starting as usize).min(CONNECTIONS_MAX) },
             refusals: *refusals,
             refusal_period: milliseconds(*period),
         })
@@ -132,6 +134,13 @@ mod tests {
         // 3 has said what it wants: nobody has to go
         assert_eq!(admission.begin(5, |handle| handle != 3), None);
         assert_eq!([6, 7, 8, 9].map(|handle| admission.begin(handle, all)), [2, 4, 5, 6].map(Some));
+    }
+
+    #[test]
+    fn who_is_no_longer_starting_is_forgotten_whatever_the_limit() {
+        let admission = Admission::new(Limits::from_words(&[0, u32::MAX, 0, 0]).unwrap());
+        (0..100_000).for_each(|handle| assert_eq!(admission.begin(handle, |_| false), None));
+        assert!(lock(&admission.starting).len() <= CONNECTIONS_MAX);
     }
 
     #[test]
