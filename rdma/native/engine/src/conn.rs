@@ -203,6 +203,8 @@ pub struct Conn {
     stream: AtomicBool,
     /// Accepted, and the peer has not said yet what it wants.
     starting: AtomicBool,
+    /// What it is to run for again, after others; it is in the device's line while there is something.
+    deferred: AtomicU32,
     driven: Driven<Inner>,
 }
 
@@ -312,6 +314,7 @@ impl Conn {
             tag: AtomicU32::new(tag),
             stream: AtomicBool::new(false),
             starting: AtomicBool::new(false),
+            deferred: AtomicU32::new(0),
             driven: Driven::new(inner),
         })
     }
@@ -431,6 +434,16 @@ impl Conn {
             self.fail_after_panic();
             true
         })
+    }
+
+    /// Notes events for `run_deferred`. Whether it has to get into line for that: who stood there twice would take two turns where others take one.
+    pub fn defer(&self, events: u32) -> bool {
+        self.deferred.fetch_or(events, Ordering::SeqCst) == 0
+    }
+
+    /// Runs for what was deferred.
+    pub fn run_deferred(self: &Arc<Self>) -> bool {
+        self.run_guarded(self.deferred.swap(0, Ordering::SeqCst))
     }
 
     /// Ends the connection after a panic in its code: what its state is, is unknown.

@@ -78,7 +78,8 @@ pub struct Device {
     origin: Instant,
     watch: Watch,
     stop: AtomicBool,
-    ready: Mutex<VecDeque<(Arc<Conn>, u32)>>,
+    /// Connections that are to run again, each of them once.
+    ready: Mutex<VecDeque<Arc<Conn>>>,
     hot: Mutex<Vec<Arc<Conn>>>,
     /// Rounds until epoll is asked,
     rounds: AtomicU32,
@@ -244,8 +245,10 @@ impl Device {
 
     /// Has a connection run again after others.
     pub fn again(&self, conn: &Arc<Conn>, events: u32) {
-        lock(&self.ready).push_back((Arc::clone(conn), events));
-        self.watch.interrupt(|| raise(&self.nudge), || raise(&self.wake));
+        if conn.defer(events) {
+            lock(&self.ready).push_back(Arc::clone(conn));
+            self.watch.interrupt(|| raise(&self.nudge), || raise(&self.wake));
+        }
     }
 
     fn now(&self) -> u64 {
@@ -257,8 +260,8 @@ impl Device {
         let mut moved = false;
         let pending = lock(&self.ready).len();
         for _ in 0..pending {
-            let Some((conn, events)) = lock(&self.ready).pop_front() else { break };
-            moved |= conn.run_guarded(events);
+            let Some(conn) = lock(&self.ready).pop_front() else { break };
+            moved |= conn.run_deferred();
         }
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         self.counters.epoll_calls.add(1);

@@ -48,6 +48,16 @@ impl Node {
         self.device.signal();
     }
 
+    /// The connection of its, when there is one.
+    fn connection(&self) -> Arc<Conn> {
+        let mut conn = None;
+        until(|| {
+            conn = CONNS.all().into_iter().find(|conn| Arc::ptr_eq(&conn.device, &self.device));
+            conn.is_some()
+        });
+        conn.unwrap()
+    }
+
     /// Waits, and takes what was completed.
     fn wait(&self) {
         assert_eq!(self.device.wait(LONG), 1);
@@ -121,12 +131,7 @@ fn who_waits_is_asleep_whatever_the_background_thread_is_interrupted_for() {
 fn who_waits_takes_over_what_others_leave() {
     let node = Node::open();
     let _peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
-    let mut conn = None;
-    until(|| {
-        conn = CONNS.all().into_iter().find(|conn| Arc::ptr_eq(&conn.device, &node.device));
-        conn.is_some()
-    });
-    let conn = conn.unwrap();
+    let conn = node.connection();
     assert_prompt((0..ROUNDS).map(|_| {
         node.meanwhile(|| {
             let begin = Instant::now();
@@ -147,4 +152,24 @@ fn the_background_thread_is_soon_back_when_a_wait_is_over() {
         until(|| node.device.watch.background.is_asleep());
         begin.elapsed()
     }));
+}
+
+#[test]
+fn a_connection_is_in_line_once_however_much_it_has_to_do() {
+    let node = Node::open();
+    let _peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
+    let conn = node.connection();
+    // nobody else takes turns meanwhile
+    node.device.watch.renew(node.device.now() + LONG.as_nanos() as u64);
+    until(|| {
+        raise(&node.device.wake);
+        !node.device.watch.background.is_asleep()
+    });
+    sleep(Duration::from_millis(2));
+    for _ in 0..3 {
+        (0..9).for_each(|_| [READABLE, WRITABLE].iter().for_each(|events| node.device.again(&conn, *events)));
+        assert_eq!(lock(&node.device.ready).len(), 1);
+        node.device.turn(Turn::Caller(Duration::ZERO));
+        assert!(lock(&node.device.ready).is_empty());
+    }
 }
