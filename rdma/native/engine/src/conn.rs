@@ -579,7 +579,6 @@ impl Conn {
                     } else if ending {
                         self.ended_without_receive(inner, fd);
                     }
-                    moved = true;
                 }
                 ReceiveEnd::End { within } => self.peer_ended(inner, within),
                 ReceiveEnd::Violation(code, terminate) => {

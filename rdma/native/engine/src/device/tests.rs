@@ -1,10 +1,11 @@
 //! A caller that waits beside the background thread: who is interrupted, who sleeps, and who does what the other leaves.
 use std::cell::OnceCell;
-use std::net::TcpStream;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::thread::{scope, sleep};
 
 use super::*;
-use crate::abi::{weft_device_close, weft_device_open, weft_listen, LIMITS_WORDS};
+use crate::abi::{weft_connect, weft_device_close, weft_device_open, weft_listen, LIMITS_WORDS, SETTINGS_WORDS};
 use crate::ring::{Entry, EntryKind, HEAD_WORD};
 use crate::status::Status;
 
@@ -171,5 +172,27 @@ fn a_connection_is_in_line_once_however_much_it_has_to_do() {
         assert_eq!(lock(&node.device.ready).len(), 1);
         node.device.turn(Turn::Caller(Duration::ZERO));
         assert!(lock(&node.device.ready).is_empty());
+    }
+}
+
+#[test]
+fn a_poll_lasts_while_a_stream_has_what_nobody_receives() {
+    let node = Node::open();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = u32::from(listener.local_addr().unwrap().port());
+    let mut settings = [0; SETTINGS_WORDS];
+    settings[0] = 1;
+    let (words, host, none, mut out) = (settings.as_ptr(), b"127.0.0.1", std::ptr::null(), [0.0]);
+    // SAFETY: the lengths are those of what is passed.
+    assert_eq!(unsafe { weft_connect(node.handle, host.as_ptr(), 9, port, 2, words, none, 0, out.as_mut_ptr()) }, 0);
+    let (mut peer, _) = listener.accept().unwrap();
+    node.wait();
+    let spin = Duration::from_millis(20);
+    for _ in 0..3 {
+        peer.write_all(b"for nobody").unwrap();
+        sleep(Duration::from_millis(5));
+        let begin = Instant::now();
+        assert_eq!(node.device.progress(spin.as_nanos() as u64), 0);
+        assert!(begin.elapsed() >= spin, "{:?}", begin.elapsed());
     }
 }
