@@ -315,7 +315,8 @@ impl Device {
         moved
     }
 
-    /// Events, after at most `timeout`. Kernels before 5.11 wait in whole milliseconds, and shorter waits not at all.
+    /// Events, after at most `timeout`. Kernels before 5.11 wait in whole milliseconds, and shorter waits not at all; so does who may not use the newer call, which
+    /// a sandbox that does not know it refuses by an error of its own.
     fn epoll_wait(&self, events: &mut [libc::epoll_event; EVENTS_MAX], timeout: Option<Duration>) -> usize {
         let (fd, room) = (self.epoll.as_raw_fd(), EVENTS_MAX as libc::c_int);
         if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero() && timeout.subsec_nanos() % 1_000_000 != 0) {
@@ -335,7 +336,7 @@ impl Device {
                     0usize,
                 )
             };
-            if n >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS) {
+            if n >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
                 return usize::try_from(n).unwrap_or(0);
             }
         }

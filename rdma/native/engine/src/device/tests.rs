@@ -196,3 +196,34 @@ fn a_poll_lasts_while_a_stream_has_what_nobody_receives() {
         assert!(begin.elapsed() >= spin, "{:?}", begin.elapsed());
     }
 }
+
+/// Has a system call refused from now on, for this thread, as sandboxes do with those that they do not know.
+fn refuse(call: libc::c_long) {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the call's number
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the filter outlives the call, which copies it.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
+    }
+}
+
+#[test]
+fn who_may_not_wait_for_microseconds_waits_for_milliseconds() {
+    let node = Node::open();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            refuse(libc::SYS_epoll_pwait2);
+            let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
+            let begin = Instant::now();
+            assert_eq!(node.device.epoll_wait(&mut events, Some(Duration::from_micros(20_500))), 0);
+            assert!(begin.elapsed() >= Duration::from_millis(20), "{:?}", begin.elapsed());
+        });
+    });
+}
