@@ -331,7 +331,7 @@ impl Conn {
         conn
     }
 
-    /// Undoes `connect`, before anything was told of it.
+    /// Undoes `connect` or `accepted`, before anything was told of it.
     pub fn forget(self: &Arc<Self>) {
         self.with(|conn, inner| {
             inner.announced = false;

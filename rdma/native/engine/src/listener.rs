@@ -99,7 +99,7 @@ impl Listener {
             if let Some(conn) = conn {
                 self.make_room(conn.handle);
                 if !conn.watch() {
-                    CONNS.remove(conn.handle);
+                    conn.forget();
                 }
             }
         }

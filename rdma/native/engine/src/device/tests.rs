@@ -1,6 +1,6 @@
 //! A caller that waits beside the background thread: who is interrupted, who sleeps, and who does what the other leaves.
 use std::cell::OnceCell;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{scope, sleep};
 
@@ -76,6 +76,16 @@ impl Node {
                 raise(&self.device.wake);
             }
             !is_asleep
+        });
+        sleep(Duration::from_millis(2));
+    }
+
+    /// Has nobody else take turns.
+    fn keep(&self) {
+        self.device.watch.renew(self.device.now() + LONG.as_nanos() as u64);
+        until(|| {
+            raise(&self.device.wake);
+            !self.device.watch.background.is_asleep()
         });
         sleep(Duration::from_millis(2));
     }
@@ -160,13 +170,7 @@ fn a_connection_is_in_line_once_however_much_it_has_to_do() {
     let node = Node::open();
     let _peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
     let conn = node.connection();
-    // nobody else takes turns meanwhile
-    node.device.watch.renew(node.device.now() + LONG.as_nanos() as u64);
-    until(|| {
-        raise(&node.device.wake);
-        !node.device.watch.background.is_asleep()
-    });
-    sleep(Duration::from_millis(2));
+    node.keep();
     for _ in 0..3 {
         (0..9).for_each(|_| [READABLE, WRITABLE].iter().for_each(|events| node.device.again(&conn, *events)));
         assert_eq!(lock(&node.device.ready).len(), 1);
@@ -226,4 +230,20 @@ fn who_may_not_wait_for_microseconds_waits_for_milliseconds() {
             assert!(begin.elapsed() >= Duration::from_millis(20), "{:?}", begin.elapsed());
         });
     });
+}
+
+#[test]
+fn who_cannot_be_watched_is_told_at_once() {
+    let node = Node::open();
+    let listener = LISTENERS.all().into_iter().find(|listener| listener.is_of(&node.device)).unwrap();
+    node.keep();
+    let mut peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            refuse(libc::SYS_epoll_ctl);
+            listener.run();
+        });
+    });
+    assert_eq!(peer.read(&mut [0]).map_err(|error| error.kind()), Ok(0));
 }
