@@ -616,7 +616,8 @@ impl Conn {
     /// Sends; true where a completion was written.
     fn send(self: &Arc<Self>, inner: &mut Inner) -> bool {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
-        if inner.tx.is_idle() || inner.send_failed {
+        self.flush_out(inner); // a reply that found no room
+        if !inner.out.is_empty() || inner.tx.is_idle() || inner.send_failed {
             return false;
         }
         fault!(Send, self.handle);

@@ -5,7 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::thread::{scope, sleep};
 
 use super::*;
-use crate::abi::{weft_connect, weft_device_close, weft_device_open, weft_listen, LIMITS_WORDS, SETTINGS_WORDS};
+use crate::abi::{
+    weft_accept, weft_connect, weft_device_close, weft_device_open, weft_listen, LIMITS_WORDS, SETTINGS_WORDS,
+};
 use crate::ring::{Entry, EntryKind, HEAD_WORD};
 use crate::status::Status;
 
@@ -202,12 +204,12 @@ fn a_poll_lasts_while_a_stream_has_what_nobody_receives() {
 }
 
 /// Has a system call refused from now on, for this thread, as sandboxes do with those that they do not know.
-fn refuse(call: libc::c_long) {
+fn refuse(call: libc::c_long, error: libc::c_int) {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the call's number
         step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
@@ -223,7 +225,7 @@ fn who_may_not_wait_for_microseconds_waits_for_milliseconds() {
     let node = Node::open();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            refuse(libc::SYS_epoll_pwait2);
+            refuse(libc::SYS_epoll_pwait2, libc::EPERM);
             let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
             let begin = Instant::now();
             assert_eq!(node.device.epoll_wait(&mut events, Some(Duration::from_micros(20_500))), 0);
@@ -241,9 +243,31 @@ fn who_cannot_be_watched_is_told_at_once() {
     peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            refuse(libc::SYS_epoll_ctl);
+            refuse(libc::SYS_epoll_ctl, libc::ENOSPC);
             listener.run();
         });
     });
     assert_eq!(peer.read(&mut [0]).map_err(|error| error.kind()), Ok(0));
+}
+
+#[test]
+fn a_reply_that_the_socket_has_no_room_for_is_sent_when_it_has() {
+    let node = Node::open();
+    let mut peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    peer.write_all(b"MPA ID Req Frame\x10\x02\x00\x04\x00\x10\x00\x10").unwrap();
+    node.wait();
+    let conn = node.connection();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            refuse(libc::SYS_sendto, libc::EAGAIN);
+            let (settings, none) = ([0; SETTINGS_WORDS], std::ptr::null());
+            // SAFETY: the lengths are those of what is passed.
+            assert_eq!(unsafe { weft_accept(conn.handle as f64, 2, settings.as_ptr(), none, 0) }, 0);
+        });
+    });
+    conn.run(WRITABLE);
+    let mut reply = [0; 16];
+    peer.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"MPA ID Rep Frame");
 }
