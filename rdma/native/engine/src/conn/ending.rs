@@ -96,7 +96,7 @@ impl Conn {
             return;
         }
         let (left, moved) = inner.drained_to;
-        if inner.tx.is_drained() {
+        if inner.tx.is_drained() && inner.out.is_empty() {
             self.end_sending(inner);
         } else if inner.tx.posted() < left || inner.tx.moved - moved >= DRAIN_BYTES {
             self.wait_for_work(inner);
