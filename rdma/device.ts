@@ -60,7 +60,7 @@ export interface ConnectOptions extends StartupOptions, Queues {
   peerToPeer?: boolean;
   /** The MPA revision to ask for. The default: 2, and 1 on a second connection where the peer answers that it speaks no other (RFC 6581 §6). */
   revision?: 1 | 2;
-  /** How long TCP may take to connect, milliseconds; the default is 10 seconds. */
+  /** How long TCP may take to connect, milliseconds, over all addresses of the name, which share it; the default is 10 seconds. */
   connectTimeoutMs?: number;
   /** How long the peer may take to answer the MPA request, milliseconds; the default is 5 seconds. */
   replyTimeoutMs?: number;

@@ -185,6 +185,8 @@ struct Inner {
     peer_ending: bool,
     /// Where else to connect to, last one first.
     addresses: Vec<SocketAddr>,
+    /// Until when TCP has to be connected, to whichever of them.
+    connect_by: Instant,
     deadline: Option<Instant>,
     /// Until when an orderly end may wait for the peer to take what was sent.
     patience: Instant,
@@ -302,6 +304,7 @@ impl Conn {
             send_failed: false,
             peer_ending: false,
             addresses: Vec::new(),
+            connect_by: Instant::now(),
             deadline: None,
             patience: Instant::now(),
             drained_to: (0, 0),
@@ -324,7 +327,8 @@ impl Conn {
         let conn = Self::new(handle, device, tag, Phase::Resolving, None);
         let mut inner = conn.driven.lock();
         inner.announced = true;
-        inner.deadline = Some(Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT));
+        inner.connect_by = Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT);
+        inner.deadline = Some(inner.connect_by);
         inner.options = Some(options);
         drop(inner);
         device.watch_deadline(&conn);
@@ -359,6 +363,9 @@ impl Conn {
                     inner.fd = Some(fd);
                     inner.peer_ending = false; // that was the previous address's
                     inner.phase = Phase::Connecting;
+                    // one that never answers leaves the others their share of the time
+                    let (now, more) = (Instant::now(), inner.addresses.len() as u32);
+                    inner.deadline = Some(now + inner.connect_by.saturating_duration_since(now) / (more + 1));
                     return;
                 }
                 Err(error) => code = error.raw_os_error().unwrap_or(code),

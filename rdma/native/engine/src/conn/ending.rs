@@ -46,6 +46,10 @@ impl Conn {
                 inner.deadline = Some(now + ENDING_TIMEOUT);
                 return true;
             }
+            if matches!(inner.phase, Phase::Connecting) && !inner.addresses.is_empty() {
+                conn.connect_next(inner, libc::ETIMEDOUT);
+                return !matches!(inner.phase, Phase::Closed);
+            }
             if matches!(inner.phase, Phase::Peeking | Phase::AwaitRequest(_) | Phase::AwaitReply(..)) {
                 conn.device.counters.startup_failures.add(1);
             }

@@ -177,7 +177,7 @@ impl Conn {
         let (Some(options), Some(remote)) = (&mut inner.options, inner.facts.remote) else { return };
         options.startup.revision = 1;
         options.any_revision = false;
-        inner.deadline = Some(Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT));
+        inner.connect_by = Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT);
         inner.out.clear();
         inner.addresses.push(remote);
         self.connect_next(inner, libc::ECONNREFUSED);
@@ -320,7 +320,7 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::device::CONNS;
@@ -342,6 +342,30 @@ mod tests {
             any_revision: true,
             shared: None,
         }
+    }
+
+    #[test]
+    fn an_address_that_never_answers_leaves_time_for_the_next_one() {
+        let (silent, listener) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let [unanswered, answered] = [&silent, &listener].map(|listener| listener.local_addr().unwrap());
+        // SAFETY: the socket is our own.
+        assert_eq!(unsafe { libc::listen(silent.as_raw_fd(), 0) }, 0);
+        let _first = TcpStream::connect(unanswered).unwrap(); // there is room for no more
+        let device = Device::open().unwrap();
+        for (addresses, fails) in [(vec![unanswered, answered], false), (vec![unanswered, unanswered], true)] {
+            let connect_timeout = Duration::from_millis(600);
+            let options = Options { stream: true, connect_timeout, ..options(0, Mulpdu::Suitable) };
+            let begin = Instant::now();
+            let conn = CONNS.insert_with(|handle| Conn::connect(handle, &device, 1, options)).unwrap();
+            conn.resolved(&addresses);
+            while !conn.is_stream() && conn.tally_unless_ended().is_some() {
+                assert!(begin.elapsed() < Duration::from_secs(10));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(!conn.is_stream(), fails);
+            assert!(!fails || begin.elapsed() >= connect_timeout, "{:?}", begin.elapsed());
+        }
+        device.close();
     }
 
     fn between(local: &str, remote: &str) -> Facts {
