@@ -107,6 +107,14 @@ impl Conn {
         }
     }
 
+    /// Sends what is left to be sent, and nothing more, before our direction is closed.
+    pub(super) fn send_the_rest(self: &Arc<Self>, inner: &mut Inner) {
+        inner.phase = Phase::Ending;
+        inner.deadline = Some(Instant::now() + ENDING_TIMEOUT);
+        self.device.watch_deadline(self);
+        self.turn_ending(inner);
+    }
+
     /// Closes our direction and waits for the peer to close its own.
     pub(super) fn end_sending(self: &Arc<Self>, inner: &mut Inner) {
         if let Some(fd) = &inner.fd {
@@ -148,7 +156,12 @@ impl Conn {
     pub(super) fn turn_ending(self: &Arc<Self>, inner: &mut Inner) {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
         if !inner.finished_sending {
-            match inner.tx.drive(fd, &self.device.memory, &self.device.counters) {
+            self.flush_out(inner); // a reply that found no room, which nothing may overtake
+            let sent = match inner.out.is_empty() {
+                true => inner.tx.drive(fd, &self.device.memory, &self.device.counters),
+                false => Ok(SendEnd::Blocked),
+            };
+            match sent {
                 Ok(SendEnd::Done) => self.end_sending(inner),
                 Ok(SendEnd::Blocked | SendEnd::Turn) => {}
                 Err(_) => {
@@ -193,10 +206,7 @@ impl Conn {
             // streams, and connections on which no FPDU may be sent yet, have none
             if inner.tx.terminate(&terminate.emit()) {
                 self.device.counters.terminates_sent.add(1);
-                inner.phase = Phase::Ending;
-                inner.deadline = Some(Instant::now() + ENDING_TIMEOUT);
-                self.device.watch_deadline(self);
-                self.turn_ending(inner);
+                self.send_the_rest(inner);
                 return;
             }
         }

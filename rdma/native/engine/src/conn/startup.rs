@@ -309,9 +309,8 @@ impl Conn {
             let Phase::Requested(responder) = &inner.phase else { return Status::Closed };
             if let Some(responder) = responder {
                 inner.out = responder.reject(private_data);
-                conn.flush_out(inner);
             }
-            self.end_sending(inner);
+            conn.send_the_rest(inner);
             Status::Ok
         })
     }

@@ -250,24 +250,86 @@ fn who_cannot_be_watched_is_told_at_once() {
     assert_eq!(peer.read(&mut [0]).map_err(|error| error.kind()), Ok(0));
 }
 
-#[test]
-fn a_reply_that_the_socket_has_no_room_for_is_sent_when_it_has() {
+/// An MPA reply with read depths, and without private data.
+const REPLY_BYTES: usize = 24;
+
+/// A node that has been asked for a connection, and its peer.
+fn asked() -> (Node, TcpStream) {
     let node = Node::open();
     let mut peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     peer.write_all(b"MPA ID Req Frame\x10\x02\x00\x04\x00\x10\x00\x10").unwrap();
     node.wait();
-    let conn = node.connection();
+    (node, peer)
+}
+
+/// Answers, on a thread whose sockets have no room.
+fn answer_in_want_of_room(answer: impl FnOnce() -> Status + Send) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             refuse(libc::SYS_sendto, libc::EAGAIN);
-            let (settings, none) = ([0; SETTINGS_WORDS], std::ptr::null());
-            // SAFETY: the lengths are those of what is passed.
-            assert_eq!(unsafe { weft_accept(conn.handle as f64, 2, settings.as_ptr(), none, 0) }, 0);
+            assert_eq!(answer(), Status::Ok);
         });
     });
+}
+
+fn accept(conn: &Conn) -> Status {
+    let (settings, none) = ([0; SETTINGS_WORDS], std::ptr::null());
+    // SAFETY: the lengths are those of what is passed.
+    assert_eq!(unsafe { weft_accept(conn.handle as f64, 2, settings.as_ptr(), none, 0) }, 0);
+    Status::Ok
+}
+
+#[test]
+fn a_reply_that_the_socket_has_no_room_for_is_sent_when_it_has() {
+    let (node, mut peer) = asked();
+    let conn = node.connection();
+    answer_in_want_of_room(|| accept(&conn));
     conn.run(WRITABLE);
     let mut reply = [0; 16];
     peer.read_exact(&mut reply).unwrap();
     assert_eq!(&reply, b"MPA ID Rep Frame");
+}
+
+#[test]
+fn a_refusal_that_the_socket_has_no_room_for_is_sent_when_it_has() {
+    let (node, mut peer) = asked();
+    let conn = node.connection();
+    answer_in_want_of_room(|| conn.reject(b"no"));
+    conn.run(WRITABLE);
+    let mut reply = Vec::new();
+    peer.read_to_end(&mut reply).unwrap();
+    assert!(reply.starts_with(b"MPA ID Rep Frame") && reply.ends_with(b"no"), "{reply:?}");
+}
+
+#[test]
+fn a_close_waits_for_a_reply_that_has_not_left_whole() {
+    let (node, mut peer) = asked();
+    let conn = node.connection();
+    answer_in_want_of_room(|| {
+        accept(&conn);
+        conn.close();
+        Status::Ok
+    });
+    conn.run(WRITABLE);
+    let mut reply = Vec::new();
+    peer.read_to_end(&mut reply).unwrap();
+    assert_eq!((reply.get(..16), reply.len()), (Some(&b"MPA ID Rep Frame"[..]), REPLY_BYTES));
+}
+
+#[test]
+fn a_terminate_follows_a_reply_that_has_not_left_whole() {
+    let (node, mut peer) = asked();
+    peer.write_all(&[[0, 18].as_slice(), &[0; 22]].concat()).unwrap(); // of no version of DDP's
+    let conn = node.connection();
+    answer_in_want_of_room(|| {
+        accept(&conn);
+        conn.start();
+        Status::Ok
+    });
+    conn.run(WRITABLE);
+    let mut reply = Vec::new();
+    peer.read_to_end(&mut reply).unwrap();
+    assert_eq!(reply.get(..16), Some(&b"MPA ID Rep Frame"[..]));
+    assert_eq!(reply.get(REPLY_BYTES + 3), Some(&0x47), "a Terminate");
 }
