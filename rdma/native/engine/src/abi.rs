@@ -372,8 +372,9 @@ pub unsafe extern "C" fn weft_listen(
             set_errno(failure);
             return Err(if failure == 0 { Status::Exhausted } else { Status::System });
         };
-        if !listener.watch() {
+        if let Err(error) = listener.watch() {
             LISTENERS.remove(listener.handle);
+            set_errno(error.raw_os_error().unwrap_or(0));
             return Err(Status::System);
         }
         // SAFETY: the caller vouches for `out`.

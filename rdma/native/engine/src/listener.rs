@@ -1,4 +1,5 @@
 //! A listening socket: one port for iWARP and for plain TCP. Who comes in is told apart by [`crate::conn`].
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +44,7 @@ impl Listener {
         tag: u32,
         limits: Limits,
     ) -> Result<Arc<Self>, i32> {
-        let code = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+        let code = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         let fd = socket::listen(address, 1024).map_err(code)?;
         let address = socket::local_address(&fd).map_err(code)?;
         let (device, admission) = (Arc::clone(device), Arc::new(Admission::new(limits)));
@@ -57,8 +58,8 @@ impl Listener {
     }
 
     /// Puts the socket into the device's epoll set.
-    pub fn watch(&self) -> bool {
-        lock(&self.fd).as_ref().is_some_and(|fd| self.device.watch_listener(fd, self.handle).is_ok())
+    pub fn watch(&self) -> io::Result<()> {
+        lock(&self.fd).as_ref().map_or(Ok(()), |fd| self.device.watch_listener(fd, self.handle))
     }
 
     /// Takes what connections there are.
@@ -176,7 +177,7 @@ mod tests {
         let listener =
             crate::device::LISTENERS.insert_with(|new| Listener::new(new, &device, &address, 1, limits).unwrap());
         let listener = listener.unwrap();
-        assert!(listener.watch());
+        listener.watch().unwrap();
         // what a busy program leaves in the ring
         let entry = Entry { tag: 2, kind: EntryKind::Send, status: Status::Ok, slot: 0, bytes: 0, detail: 0, aux: 0 };
         (0..device.ring.capacity()).for_each(|_| device.ring.push(entry));

@@ -6,7 +6,8 @@ use std::thread::{scope, sleep};
 
 use super::*;
 use crate::abi::{
-    weft_accept, weft_connect, weft_device_close, weft_device_open, weft_listen, LIMITS_WORDS, SETTINGS_WORDS,
+    weft_accept, weft_connect, weft_device_close, weft_device_open, weft_last_errno, weft_listen, LIMITS_WORDS,
+    SETTINGS_WORDS,
 };
 use crate::ring::{Entry, EntryKind, HEAD_WORD};
 use crate::status::Status;
@@ -223,7 +224,7 @@ fn refuse(call: libc::c_long, error: libc::c_int) {
 #[test]
 fn who_may_not_wait_for_microseconds_waits_for_milliseconds() {
     let node = Node::open();
-    std::thread::scope(|scope| {
+    scope(|scope| {
         scope.spawn(|| {
             refuse(libc::SYS_epoll_pwait2, libc::EPERM);
             let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
@@ -241,13 +242,32 @@ fn who_cannot_be_watched_is_told_at_once() {
     node.keep();
     let mut peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    std::thread::scope(|scope| {
+    scope(|scope| {
         scope.spawn(|| {
             refuse(libc::SYS_epoll_ctl, libc::ENOSPC);
             listener.run();
         });
     });
     assert_eq!(peer.read(&mut [0]).map_err(|error| error.kind()), Ok(0));
+}
+
+#[test]
+fn who_cannot_be_listened_for_is_told_why_whatever_went_wrong_before() {
+    let node = Node::open();
+    let (limits, mut out) = ([0; LIMITS_WORDS], [0.0; 2]);
+    let mut listen = |port| {
+        // SAFETY: the lengths are those of what is passed.
+        let status =
+            unsafe { weft_listen(node.handle, b"127.0.0.1".as_ptr(), 9, port, 1, limits.as_ptr(), out.as_mut_ptr()) };
+        (status, weft_last_errno())
+    };
+    scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(listen(node.port.into()), (Status::System as i32, libc::EADDRINUSE));
+            refuse(libc::SYS_epoll_ctl, libc::ENOSPC);
+            assert_eq!(listen(0), (Status::System as i32, libc::ENOSPC));
+        });
+    });
 }
 
 /// An MPA reply with read depths, and without private data.
@@ -265,7 +285,7 @@ fn asked() -> (Node, TcpStream) {
 
 /// Answers, on a thread whose sockets have no room.
 fn answer_in_want_of_room(answer: impl FnOnce() -> Status + Send) {
-    std::thread::scope(|scope| {
+    scope(|scope| {
         scope.spawn(|| {
             refuse(libc::SYS_sendto, libc::EAGAIN);
             assert_eq!(answer(), Status::Ok);
