@@ -134,9 +134,8 @@ Deno.test(
     const requests = [first, scene.readable.region, second].map((region, i) =>
       untagged(Opcode.ReadRequest, { msn: i + 1 }, readRequest(region, i === 1 ? 8 : region.byteLength))
     );
-    const before = scene.device.counters().fpdusReceived;
     await peer.write(...requests);
-    await until(() => scene.device.counters().fpdusReceived === before + 3);
+    await until(() => victim.qp.counters().fpdusReceived === requests.length);
     second.deregister();
     const fpdus = await peer.readAll();
     const terminate = fpdus.pop();
