@@ -46,6 +46,9 @@ const VECTORS_MAX: usize = 34;
 const CONTROL_MAX: usize = 96;
 /// What one turn may receive before other connections get theirs.
 const TURN_BYTES: usize = 4 << 20;
+/// What an FPDU counts for in a turn besides its bytes: a short one takes a call, which takes as long as so many bytes do. A peer that sends nothing but those would have
+/// turns of several hundred milliseconds.
+const FPDU_BYTES: usize = 8 * 1024;
 
 /// How a turn of receiving ended.
 #[derive(Debug)]
@@ -338,7 +341,8 @@ impl Rx {
             let ask = trailer + TAGGED_HEADER_LEN - (self.end - self.start);
             return self.fill_stage(context, ask, budget);
         }
-        self.finish(context, trailer)
+        self.finish(context, trailer)?;
+        Self::spend(budget, FPDU_BYTES)
     }
 
     /// Reads into the stage: `ask` bytes, or as much as there is room for where that may not be payload of a large message.
@@ -373,7 +377,8 @@ impl Rx {
         };
         self.end += n;
         self.drained = short && !context.ending;
-        self.spend(budget, n)
+        self.received += n as u64;
+        Self::spend(budget, n)
     }
 
     fn received(outcome: Transfer, within: bool) -> Result<usize, Stop> {
@@ -387,8 +392,7 @@ impl Rx {
         }
     }
 
-    fn spend(&mut self, budget: &mut usize, n: usize) -> Result<(), Stop> {
-        self.received += n as u64;
+    fn spend(budget: &mut usize, n: usize) -> Result<(), Stop> {
         if n >= *budget {
             *budget = 0;
             return Err(Stop::End(ReceiveEnd::Turn));
@@ -597,3 +601,6 @@ impl Rx {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -178,6 +178,7 @@ impl Rx {
         self.end = n - placed;
         context.counters.bytes_placed.add(placed as u64);
         self.drained = short.unwrap_or(n < asked) && !context.ending;
-        self.spend(budget, n)
+        self.received += n as u64;
+        Self::spend(budget, n)
     }
 }
