@@ -416,7 +416,10 @@ impl Conn {
     /// Notes events and handles them, unless somebody is at it, who then will. Returns whether payload or completions moved.
     pub fn run(self: &Arc<Self>, events: u32) -> bool {
         let mut moved = false;
-        self.driven.run(events, |inner, ready| moved |= self.turn(inner, ready));
+        let left = self.driven.run(events, |inner, ready| moved |= self.turn(inner, ready));
+        if left != 0 {
+            self.device.again(self, left);
+        }
         moved
     }
 

@@ -10,6 +10,9 @@ use crate::sync::{fence, lock, AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex,
 /// somebody for 10 µs, which is a hundredth of all round trips where it looks every millisecond. A caller who comes to life after so long a sleep tells it.
 pub const GRACE_MAX_NS: u64 = 8_000_000;
 
+/// Turns that whoever drives takes at once: the one that it came for, and one for what others noted meanwhile.
+const TURNS_MAX: u32 = 2;
+
 /// State that whoever holds its lock drives. Others leave a note of what has happened and go on; the holder looks there again after unlocking.
 pub struct Driven<T> {
     noted: AtomicU32,
@@ -32,23 +35,27 @@ impl<T> Driven<T> {
         self.noted.fetch_or(events, Ordering::SeqCst);
     }
 
-    /// Notes events and hands all that are noted to `turn`, unless somebody else is at it, who then will.
-    pub fn run(&self, events: u32, mut turn: impl FnMut(&mut T, u32)) {
+    /// Notes events and hands all that are noted to `turn`, unless somebody else is at it, who then will. Returns what is noted after [`TURNS_MAX`] turns, which the
+    /// caller has to see to behind others: where there is always more, of a peer that sends without end and a second thread that notes it, this would not return.
+    #[must_use]
+    pub fn run(&self, events: u32, mut turn: impl FnMut(&mut T, u32)) -> u32 {
         self.note(events);
-        loop {
+        for _ in 0..TURNS_MAX {
             // What is noted must be seen by whoever has the lock now, or else the lock be seen to be free; the same after giving it back.
             fence(Ordering::SeqCst);
             if self.noted.load(Ordering::SeqCst) == 0 {
-                return;
+                return 0;
             }
             let mut state = match self.state.try_lock() {
                 Ok(state) => state,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::WouldBlock) => return 0,
             };
             let events = self.noted.swap(0, Ordering::SeqCst);
             turn(&mut state, events);
         }
+        fence(Ordering::SeqCst);
+        self.noted.swap(0, Ordering::SeqCst)
     }
 }
 
@@ -188,5 +195,23 @@ impl Watch {
             *parked = false;
         }
         true
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_drives_gets_away_from_a_state_of_which_others_always_note_more() {
+        let driven = Driven::new(0);
+        let left = driven.run(1, |turns, _| {
+            *turns += 1;
+            if *turns < 1000 {
+                driven.note(2); // another thread's, which finds this one at it
+            }
+        });
+        assert_eq!((*driven.lock(), left), (TURNS_MAX, 2));
+        assert_eq!(driven.run(0, |_, _| panic!("nothing is noted twice")), 0);
     }
 }

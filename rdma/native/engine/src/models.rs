@@ -340,6 +340,14 @@ mod handovers {
         seen.push(events);
     }
 
+    /// Runs, and sees to what is left for behind others.
+    fn run(driven: &Driven<Vec<u32>>, events: u32) {
+        let left = driven.run(events, turn);
+        if left != 0 {
+            driven.lock().push(left);
+        }
+    }
+
     fn assert_seen_once(driven: &Driven<Vec<u32>>, all: u32) {
         let seen = driven.lock();
         assert_eq!((seen.iter().sum::<u32>(), seen.iter().fold(0, |all, events| all | events)), (all, all));
@@ -352,11 +360,14 @@ mod handovers {
             let driven = Arc::new(Driven::new(Vec::new()));
             let other = thread::spawn({
                 let driven = Arc::clone(&driven);
-                move || driven.run(1, turn)
+                move || {
+                    run(&driven, 1);
+                    run(&driven, 4);
+                }
             });
-            driven.run(2, turn);
+            run(&driven, 2);
             other.join().unwrap();
-            assert_seen_once(&driven, 3);
+            assert_seen_once(&driven, 7);
         });
     }
 
@@ -367,13 +378,13 @@ mod handovers {
             let driven = Arc::new(Driven::new(Vec::new()));
             let other = thread::spawn({
                 let driven = Arc::clone(&driven);
-                move || driven.run(1, turn)
+                move || run(&driven, 1)
             });
             {
                 let _state = driven.lock();
                 driven.note(2);
             }
-            driven.run(0, turn);
+            run(&driven, 0);
             other.join().unwrap();
             assert_seen_once(&driven, 3);
         });
