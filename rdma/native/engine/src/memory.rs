@@ -326,7 +326,8 @@ impl MemoryTable {
         if region.parent.as_ref().is_some_and(|parent| !parent.is_valid()) {
             return Err(Status::BadHandle);
         }
-        if region.is_large_writable() && region.is_valid() {
+        // Its own validity counts, as where it ends: what it is a window on may be invalidated at this moment.
+        if region.is_large_writable() && region.valid.load(Ordering::SeqCst) {
             self.large_writable(region.pd).fetch_add(1, Ordering::SeqCst);
         }
         if let Some(parent) = &region.parent {

@@ -483,6 +483,22 @@ mod memory {
         });
     }
 
+    /// A window counts as large while it is valid itself, whatever its region is: what it adds is what it takes away.
+    #[test]
+    fn a_window_that_is_bound_while_its_region_is_invalidated_leaves_no_count_behind() {
+        model(|| {
+            let (memory, region) = Memory::new();
+            let binder = thread::spawn({
+                let (memory, stag) = (Arc::clone(&memory), region.stag);
+                move || memory.table.bind(stag, 0, LARGE, grant()).ok()
+            });
+            memory.table.invalidate_local(region.stag);
+            let window = binder.join().unwrap();
+            window.inspect(|window| drop(memory.table.invalidate(window.stag)));
+            assert_eq!(memory.table.large_writable(PD).load(Ordering::SeqCst), 0);
+        });
+    }
+
     /// A window that is bound while its region goes is gone with it, or never came.
     #[test]
     fn no_window_outlives_its_region() {
