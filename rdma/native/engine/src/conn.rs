@@ -501,14 +501,28 @@ impl Conn {
         }
     }
 
+    /// Does something while nobody can drive it, and leaves what was noted meanwhile to whoever comes next.
+    #[cfg(test)]
+    pub fn while_locked(&self, body: impl FnOnce()) {
+        let _inner = self.driven.lock();
+        body();
+    }
+
     /// Whether it is plain TCP.
     pub fn is_stream(&self) -> bool {
         self.stream.load(Ordering::Relaxed)
     }
 
+    /// Looks at its state. Whoever looks drives it for what others noted meanwhile, and may be the one who is to be woken for that.
+    fn look<R>(self: &Arc<Self>, f: impl FnOnce(&Inner) -> R) -> R {
+        let seen = self.with(|_, inner| f(inner));
+        self.device.signal_self();
+        seen
+    }
+
     /// What is known of the connection.
     pub fn facts(self: &Arc<Self>) -> Facts {
-        self.with(|_, inner| {
+        self.look(|inner| {
             let congestion = inner.fd.as_ref().map(socket::congestion).unwrap_or_default();
             Facts { congestion, ..inner.facts.clone() }
         })
@@ -516,12 +530,12 @@ impl Conn {
 
     /// What it has done so far.
     pub fn tally(self: &Arc<Self>) -> Tally {
-        self.with(|_, inner| inner.tally())
+        self.look(Inner::tally)
     }
 
     /// The same, of a connection that is not among those that have ended.
     pub fn tally_unless_ended(self: &Arc<Self>) -> Option<Tally> {
-        self.with(|_, inner| (!matches!(inner.phase, Phase::Closed)).then(|| inner.tally()))
+        self.look(|inner| (!matches!(inner.phase, Phase::Closed)).then(|| inner.tally()))
     }
 
     /// Queues work of both kinds and sends what can be sent.

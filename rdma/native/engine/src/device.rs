@@ -453,6 +453,15 @@ impl Device {
         }
     }
 
+    /// The same by a thread that may be JavaScript's, and does not look at the ring behind this: the background thread knows nothing of what has been completed here,
+    /// and is to see for how long that may wait.
+    pub fn signal_self(&self) {
+        self.signal();
+        if self.watch.is_armed() && self.ring.ready() > 0 {
+            self.retime();
+        }
+    }
+
     /// How long completions that are ready may still wait for more, where there are such.
     fn patience(&self) -> Option<Duration> {
         self.ring.patience(|| self.now())

@@ -9,8 +9,9 @@ use crate::abi::{
     weft_accept, weft_connect, weft_device_close, weft_device_open, weft_last_errno, weft_listen, LIMITS_WORDS,
     SETTINGS_WORDS,
 };
-use crate::ring::{Entry, EntryKind, HEAD_WORD};
+use crate::ring::{Entry, EntryKind, Wake, HEAD_WORD};
 use crate::status::Status;
+use crate::work::{ReceiveWork, Sge, Sges};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(10);
@@ -186,13 +187,7 @@ fn a_connection_is_in_line_once_however_much_it_has_to_do() {
 fn a_poll_lasts_while_a_stream_has_what_nobody_receives() {
     let node = Node::open();
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = u32::from(listener.local_addr().unwrap().port());
-    let mut settings = [0; SETTINGS_WORDS];
-    settings[0] = 1;
-    let (words, host, none, mut out) = (settings.as_ptr(), b"127.0.0.1", std::ptr::null(), [0.0]);
-    // SAFETY: the lengths are those of what is passed.
-    assert_eq!(unsafe { weft_connect(node.handle, host.as_ptr(), 9, port, 2, words, none, 0, out.as_mut_ptr()) }, 0);
-    let (mut peer, _) = listener.accept().unwrap();
+    let (_conn, mut peer) = connect_stream(&node, 2, &listener);
     node.wait();
     let spin = Duration::from_millis(20);
     for _ in 0..3 {
@@ -202,6 +197,72 @@ fn a_poll_lasts_while_a_stream_has_what_nobody_receives() {
         assert_eq!(node.device.progress(spin.as_nanos() as u64), 0);
         assert!(begin.elapsed() >= spin, "{:?}", begin.elapsed());
     }
+}
+
+/// A connection to a plain listener, as JavaScript begins it.
+fn connect_stream(node: &Node, tag: u32, listener: &TcpListener) -> (Arc<Conn>, TcpStream) {
+    let port = u32::from(listener.local_addr().unwrap().port());
+    let mut settings = [0; SETTINGS_WORDS];
+    settings[0] = 1;
+    let (words, host, none, mut out) = (settings.as_ptr(), b"127.0.0.1", std::ptr::null(), [0.0]);
+    // SAFETY: the lengths are those of what is passed.
+    assert_eq!(unsafe { weft_connect(node.handle, host.as_ptr(), 9, port, tag, words, none, 0, out.as_mut_ptr()) }, 0);
+    (CONNS.get(out[0] as u64).unwrap(), listener.accept().unwrap().0)
+}
+
+#[test]
+fn what_a_look_at_a_connection_brings_about_is_told_to_who_sleeps() {
+    let node = Node::open();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let looks: [fn(&Arc<Conn>); 3] =
+        [|conn| drop(conn.facts()), |conn| _ = conn.tally(), |conn| _ = conn.device.tally()];
+    let mut told = std::fs::File::from(node.device.channel().unwrap());
+    for look in looks {
+        let (conn, mut peer) = connect_stream(&node, 2, &listener);
+        node.wait();
+        let mut memory = [0u8; 1];
+        let mut sges = Sges::default();
+        sges.push(Sge { stag: 0, length: 1, address: memory.as_mut_ptr() as u64 });
+        assert_eq!(conn.post(Vec::new(), vec![ReceiveWork::new(0, sges)]), Status::Ok);
+        until(|| !node.device.is_timed()); // what is looked at from time to time is found out by that
+        assert!(!node.device.arm());
+        let (turns, background) = (|| node.device.counters.background_turns.get(), &node.device.watch.background);
+        until(|| background.is_asleep());
+        conn.while_locked(|| {
+            let before = turns();
+            peer.write_all(b"x").unwrap();
+            // the background thread leaves a note and sleeps again
+            until(|| turns() > before && background.is_asleep());
+            sleep(Duration::from_millis(20));
+        });
+        look(&conn);
+        assert_eq!(node.device.ring.ready(), 1);
+        sleep(Duration::from_millis(20));
+        assert_eq!(told.read(&mut [0; 9]).ok(), Some(1), "nobody is told");
+        node.device.ring.word(HEAD_WORD).fetch_add(1, Ordering::SeqCst);
+        conn.abort();
+        node.device.ring.ready();
+        node.device.ring.word(HEAD_WORD).fetch_add(1, Ordering::SeqCst);
+        node.device.watch.renew(0);
+        while told.read(&mut [0; 9]).is_ok() {}
+    }
+}
+
+#[test]
+fn what_a_look_at_a_connection_brings_about_waits_for_no_longer_than_it_may() {
+    let node = Node::open();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (conn, _peer) = connect_stream(&node, 2, &listener);
+    node.wait();
+    until(|| !node.device.is_timed());
+    let mut told = std::fs::File::from(node.device.channel().unwrap());
+    let moderation = node.device.moderations.join(1, 9, 5000).unwrap();
+    assert!(!node.device.arm());
+    until(|| node.device.watch.background.is_asleep());
+    let entry = Entry { tag: 2, kind: EntryKind::Receive, status: Status::Ok, slot: 0, bytes: 1, detail: 0, aux: 0 };
+    node.device.ring.append(entry, Wake::Moderated(&moderation));
+    drop(conn.facts());
+    until(|| told.read(&mut [0; 9]).is_ok());
 }
 
 /// Has a system call refused from now on, for this thread, as sandboxes do with those that they do not know.
