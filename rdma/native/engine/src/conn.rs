@@ -325,6 +325,8 @@ impl Conn {
     /// Begins a connection to `address`, or to a name that is still being looked up (`None`: `resolved` follows).
     pub fn connect(handle: u64, device: &Arc<Device>, tag: u32, options: Options) -> Arc<Self> {
         let conn = Self::new(handle, device, tag, Phase::Resolving, None);
+        // before it is told that it is established: whoever posts asks without the lock
+        conn.stream.store(options.stream, Ordering::Relaxed);
         let mut inner = conn.driven.lock();
         inner.announced = true;
         inner.connect_by = Instant::now() + or_usual(options.connect_timeout, CONNECT_TIMEOUT);

@@ -215,7 +215,6 @@ impl Conn {
         }
         let Some(established) = established else {
             inner.stream = true;
-            self.stream.store(true, Ordering::Relaxed);
             inner.tx.open = true;
             return;
         };
@@ -448,7 +447,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(1));
             }
         };
-        until(&mut || conn.is_stream());
+        until(&mut || device.ring.ready() > 0);
         assert_eq!(conn.post(Vec::new(), vec![ReceiveWork::new(0, sges)]), Status::Ok);
         let before = device.counters.receive_calls.get();
         for n in 1..=MESSAGES {

@@ -265,6 +265,19 @@ fn what_a_look_at_a_connection_brings_about_waits_for_no_longer_than_it_may() {
     until(|| told.read(&mut [0; 9]).is_ok());
 }
 
+#[test]
+fn a_stream_is_known_for_one_when_it_is_told_that_it_is_established() {
+    let node = Node::open();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    for _ in 0..300 {
+        let tail = node.device.ring.word(0).load(Ordering::SeqCst);
+        let (conn, _peer) = connect_stream(&node, 2, &listener);
+        while node.device.ring.word(0).load(Ordering::SeqCst) == tail {}
+        assert!(conn.is_stream(), "what is posted now leaves as an iWARP message");
+        node.device.ring.word(HEAD_WORD).fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// Has a system call refused from now on, for this thread, as sandboxes do with those that they do not know.
 fn refuse(call: libc::c_long, error: libc::c_int) {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
