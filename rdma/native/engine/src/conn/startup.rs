@@ -12,7 +12,8 @@ impl Conn {
             return false;
         }
         if !socket::is_connected(fd) {
-            return false; // the event was the previous address's
+            inner.peer_ending = false; // the event was the previous address's
+            return false;
         }
         let Ok(local) = socket::local_address(fd) else { return false };
         inner.facts.local = Some(local);
@@ -426,27 +427,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_address_that_refused_leaves_nothing_behind_for_the_next_one() {
-        const MESSAGES: u64 = 10;
-        let device = Device::open().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // closed again before it is connected to
-        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    fn connect(device: &Arc<Device>, addresses: &[SocketAddr]) -> Arc<Conn> {
         let options = Options { stream: true, ..options(0, Mulpdu::Suitable) };
-        let conn = CONNS.insert_with(|handle| Conn::connect(handle, &device, 1, options)).unwrap();
-        conn.resolved(&[refusing, listener.local_addr().unwrap()]);
-        let (mut peer, _) = listener.accept().unwrap();
+        let conn = CONNS.insert_with(|handle| Conn::connect(handle, device, 1, options)).unwrap();
+        conn.resolved(addresses);
+        conn
+    }
+
+    fn until(is_so: &mut dyn FnMut() -> bool) {
+        let begin = Instant::now();
+        while !is_so() {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Fails where the socket is asked again for each message, as if the peer had ended.
+    fn assert_asks_once(conn: &Arc<Conn>, peer: &mut TcpStream) {
+        const MESSAGES: u64 = 10;
+        let device = &conn.device;
         let mut memory = [0u8; 4096];
         let mut sges = Sges::default();
         sges.push(Sge { stag: 0, length: 4096, address: memory.as_mut_ptr() as u64 });
-        let until = |is_so: &mut dyn FnMut() -> bool| {
-            let begin = Instant::now();
-            while !is_so() {
-                assert!(begin.elapsed() < Duration::from_secs(10));
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        };
         until(&mut || device.ring.ready() > 0);
         assert_eq!(conn.post(Vec::new(), vec![ReceiveWork::new(0, sges)]), Status::Ok);
         let before = device.counters.receive_calls.get();
@@ -455,7 +457,33 @@ mod tests {
             until(&mut || conn.tally().wire_bytes_received == n);
         }
         let calls = device.counters.receive_calls.get() - before;
-        assert!(calls < 2 * MESSAGES, "{calls} calls: the socket is asked again each time, as if the peer had ended");
+        assert!(calls < 2 * MESSAGES, "{calls} calls");
         device.close();
+    }
+
+    #[test]
+    fn an_address_that_refused_leaves_nothing_behind_for_the_next_one() {
+        let device = Device::open().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // closed again before it is connected to
+        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let conn = connect(&device, &[refusing, listener.local_addr().unwrap()]);
+        let (mut peer, _) = listener.accept().unwrap();
+        assert_asks_once(&conn, &mut peer);
+    }
+
+    #[test]
+    fn what_a_thread_tells_late_of_an_address_that_refused_is_not_the_next_ones() {
+        let device = Device::open().unwrap();
+        // with room for one that nobody accepts
+        let listener = TcpListener::from(socket::listen(&"127.0.0.1:0".parse().unwrap(), 0).unwrap());
+        listener.set_nonblocking(false).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _first = TcpStream::connect(address).unwrap();
+        let conn = connect(&device, &[address]);
+        conn.run(READABLE | WRITABLE | ENDING);
+        listener.accept().unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        assert_asks_once(&conn, &mut peer);
     }
 }
