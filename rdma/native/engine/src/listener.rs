@@ -2,7 +2,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -29,8 +28,8 @@ pub struct Listener {
     /// Whom it lets in.
     admission: Arc<Admission>,
     fd: Mutex<Option<OwnedFd>>,
-    /// It could take no connection the last time.
-    starved: AtomicBool,
+    /// It could take no connection the last time. Locked until that is told, so that what is told last is so.
+    starved: Mutex<bool>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -48,7 +47,7 @@ impl Listener {
         let fd = socket::listen(address, 1024).map_err(code)?;
         let address = socket::local_address(&fd).map_err(code)?;
         let (device, admission) = (Arc::clone(device), Arc::new(Admission::new(limits)));
-        let (fd, starved) = (Mutex::new(Some(fd)), AtomicBool::new(false));
+        let (fd, starved) = (Mutex::new(Some(fd)), Mutex::new(false));
         Ok(Arc::new(Self { handle, device, tag, admission, fd, starved, address }))
     }
 
@@ -124,7 +123,9 @@ impl Listener {
 
     /// Tells once that no connection could be taken, and once that they can be again.
     fn tell(&self, starved: bool) {
-        if self.starved.swap(starved, Ordering::SeqCst) != starved {
+        let mut known = lock(&self.starved);
+        if *known != starved {
+            *known = starved;
             let (kind, status) = (EntryKind::Port, if starved { Status::Exhausted } else { Status::Ok });
             let entry = Entry { tag: self.tag, kind, status, slot: 0, bytes: 0, detail: 0, aux: self.handle };
             self.device.ring.push(entry);
@@ -152,6 +153,7 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::TcpStream;
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     use crate::ring::{ENTRY_WORDS, HEADER_WORDS, HEAD_WORD};
@@ -167,6 +169,33 @@ mod tests {
             ring.word(HEAD_WORD).store(head.wrapping_add(1), Ordering::Release);
         }
         requests
+    }
+
+    #[test]
+    fn what_several_threads_tell_of_a_port_is_in_order() {
+        let device = Device::open().unwrap();
+        let limits = Limits::from_words(&[0; 4]).unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::new(1, &device, &address, 1, limits).unwrap();
+        let (ring, listener) = (&device.ring, &listener);
+        for _ in 0..200 {
+            std::thread::scope(|scope| {
+                for starved in [true, false] {
+                    scope.spawn(move || (0..800).for_each(|_| listener.tell(starved)));
+                }
+            });
+            let mut expected = Status::Exhausted;
+            let head = ring.word(HEAD_WORD).load(Ordering::Relaxed);
+            for n in 0..ring.ready() {
+                let at = HEADER_WORDS + (head.wrapping_add(n) % ring.capacity()) as usize * ENTRY_WORDS;
+                assert_eq!(ring.word(at + 2).load(Ordering::Relaxed), expected as u32, "told twice");
+                expected = if expected == Status::Ok { Status::Exhausted } else { Status::Ok };
+            }
+            take(&device);
+            listener.tell(false);
+            take(&device);
+        }
+        device.close();
     }
 
     #[test]
