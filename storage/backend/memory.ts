@@ -306,6 +306,7 @@ export class MemoryFileSystem implements FileSystem {
       requirePermission(moved, Permission.Write, as);
       if (replaced === undefined && destination.nlink >= this.limits.linkMax) throw new FsError("EMLINK");
     }
+    if (replaced?.isDirectory && directoryOf(replaced).directory.size > 0) throw new FsError("ENOTEMPTY");
     if (replaced !== undefined) this.#unlink(destination, to.name, replaced);
     directoryOf(source).directory.delete(from.name);
     directory.add(to.name, moved);
@@ -501,7 +502,6 @@ export class MemoryFileSystem implements FileSystem {
     if (stickyForbids(parent, replaced, as)) throw new FsError("EPERM");
     if (moved.isDirectory && !replaced.isDirectory) throw new FsError("ENOTDIR");
     if (!moved.isDirectory && replaced.isDirectory) throw new FsError("EISDIR");
-    if (replaced.isDirectory && directoryOf(replaced).directory.size > 0) throw new FsError("ENOTEMPTY");
   }
 
   #unlink(parent: MemoryNode, name: Uint8Array, node: MemoryNode): void {

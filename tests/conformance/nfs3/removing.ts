@@ -110,11 +110,15 @@ export function testRemoving(subject: Subject): void {
     await refused(at(root, "full"), at(root, "f"), nfsstat3.NFS3ERR_NOTDIR);
     await alice.directory(root, "d");
     await refused(at(root, "d"), at(root, "full"), nfsstat3.NFS3ERR_NOTEMPTY);
+    // a directory that moves has its ".." written, which takes a right that is asked for first
+    const elsewhere = await alice.directory(root, "e");
+    ok(await alice.setattr(await alice.directory(elsewhere, "locked"), { mode: 0o555 }));
+    await refused(at(elsewhere, "locked"), at(root, "full"), nfsstat3.NFS3ERR_ACCES);
     await refused(at(root, "full"), at(inner, "x"), nfsstat3.NFS3ERR_INVAL);
     const file = await alice.lookup(root, "f");
     fails(await alice.call("RENAME", { from: at(root, "d"), to: at(file, "x") }), nfsstat3.NFS3ERR_NOTDIR);
     fails(await alice.call("RENAME", { from: at(file, "x"), to: at(root, "y") }), nfsstat3.NFS3ERR_NOTDIR);
-    assertEquals(await alice.names(root), ["d", "f", "full"]);
+    assertEquals(await alice.names(root), ["d", "e", "f", "full"]);
   });
 
   nfsTest({ subject, name: "LINK gives a file another name" }, async ({ alice, root }) => {
