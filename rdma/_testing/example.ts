@@ -6,13 +6,17 @@
 import { TextLineStream } from "@std/streams";
 import { ROOT } from "../_ffi/build.ts";
 
+function command(name: string, args: (string | number)[], io: Deno.CommandOptions): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", `${ROOT}/rdma/examples/${name}.ts`, ...args.map(String)],
+    env: { NO_COLOR: "1" },
+    ...io,
+  });
+}
+
 /** Runs an example to its end, without input; returns its exit status, and what it said on standard error. */
 export async function runExample(name: string, ...args: string[]): Promise<{ code: number; stderr: string }> {
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", `${ROOT}/rdma/examples/${name}.ts`, ...args],
-    env: { NO_COLOR: "1" },
-    stdin: "null",
-  }).output();
+  const { code, stderr } = await command(name, args, { stdin: "null" }).output();
   return { code, stderr: new TextDecoder().decode(stderr) };
 }
 
@@ -24,13 +28,7 @@ export class Example implements AsyncDisposable {
 
   /** Starts `rdma/examples/NAME.ts`. */
   constructor(name: string, ...args: (string | number)[]) {
-    this.#process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", `${ROOT}/rdma/examples/${name}.ts`, ...args.map(String)],
-      env: { NO_COLOR: "1" },
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "inherit",
-    }).spawn();
+    this.#process = command(name, args, { stdin: "piped", stdout: "piped", stderr: "inherit" }).spawn();
     this.#input = this.#process.stdin.getWriter();
     const lines = this.#process.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
     this.#lines = lines[Symbol.asyncIterator]();
