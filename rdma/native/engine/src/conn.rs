@@ -363,7 +363,6 @@ impl Conn {
                 Ok(fd) => {
                     inner.facts.remote = Some(address);
                     inner.fd = Some(fd);
-                    inner.peer_ending = false; // that was the previous address's
                     inner.phase = Phase::Connecting;
                     // one that never answers leaves the others their share of the time
                     let (now, more) = (Instant::now(), inner.addresses.len() as u32);
@@ -642,8 +641,8 @@ impl Conn {
     /// Sends; true where a completion was written.
     fn send(self: &Arc<Self>, inner: &mut Inner) -> bool {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
-        self.flush_out(inner); // a reply that found no room
-        if !inner.out.is_empty() || inner.tx.is_idle() || inner.send_failed {
+        // a reply that found no room goes first
+        if !self.flush_out(inner) || inner.tx.is_idle() || inner.send_failed {
             return false;
         }
         fault!(Send, self.handle);

@@ -156,8 +156,8 @@ impl Conn {
     pub(super) fn turn_ending(self: &Arc<Self>, inner: &mut Inner) {
         let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
         if !inner.finished_sending {
-            self.flush_out(inner); // a reply that found no room, which nothing may overtake
-            let sent = match inner.out.is_empty() {
+            // nothing may overtake a reply that found no room
+            let sent = match self.flush_out(inner) {
                 true => inner.tx.drive(fd, &self.device.memory, &self.device.counters),
                 false => Ok(SendEnd::Blocked),
             };

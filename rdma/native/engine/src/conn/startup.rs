@@ -12,9 +12,9 @@ impl Conn {
             return false;
         }
         if !socket::is_connected(fd) {
-            inner.peer_ending = false; // the event was the previous address's
-            return false;
+            return false; // the event was the previous address's
         }
+        inner.peer_ending = ready & ENDING != 0; // and so may be what was noted before
         let Ok(local) = socket::local_address(fd) else { return false };
         inner.facts.local = Some(local);
         socket::tune(fd, inner.facts.is_local());
@@ -34,8 +34,9 @@ impl Conn {
         true
     }
 
-    pub(super) fn flush_out(&self, inner: &mut Inner) {
-        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
+    /// Sends what is left of a request or reply. Whether all of it has left.
+    pub(super) fn flush_out(&self, inner: &mut Inner) -> bool {
+        let Some(fd) = inner.fd.as_ref().map(AsRawFd::as_raw_fd) else { return false };
         while !inner.out.is_empty() {
             let mut vector = [libc::iovec { iov_base: inner.out.as_mut_ptr().cast(), iov_len: inner.out.len() }];
             // SAFETY: the vector is our own buffer.
@@ -43,9 +44,10 @@ impl Conn {
                 Transfer::Bytes(n) => {
                     inner.out.drain(..n);
                 }
-                _ => return,
+                _ => return false,
             }
         }
+        true
     }
 
     pub(super) fn turn_peeking(self: &Arc<Self>, inner: &mut Inner) -> bool {
@@ -345,23 +347,15 @@ mod tests {
 
     #[test]
     fn an_address_that_never_answers_leaves_time_for_the_next_one() {
-        let (silent, listener) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let [unanswered, answered] = [&silent, &listener].map(|listener| listener.local_addr().unwrap());
-        // SAFETY: the socket is our own.
-        assert_eq!(unsafe { libc::listen(silent.as_raw_fd(), 0) }, 0);
-        let _first = TcpStream::connect(unanswered).unwrap(); // there is room for no more
+        let (silent, listener) = (full_listener(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let [unanswered, answered] = [&silent.0, &listener].map(|listener| listener.local_addr().unwrap());
         let device = Device::open().unwrap();
         for (addresses, fails) in [(vec![unanswered, answered], false), (vec![unanswered, unanswered], true)] {
             let connect_timeout = Duration::from_millis(600);
-            let options = Options { stream: true, connect_timeout, ..options(0, Mulpdu::Suitable) };
             let begin = Instant::now();
-            let conn = CONNS.insert_with(|handle| Conn::connect(handle, &device, 1, options)).unwrap();
-            conn.resolved(&addresses);
+            let conn = connect(&device, &addresses, connect_timeout);
             let is_connected = || conn.facts().local.is_some();
-            while !is_connected() && conn.tally_unless_ended().is_some() {
-                assert!(begin.elapsed() < Duration::from_secs(10));
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            until(&mut || is_connected() || conn.tally_unless_ended().is_none());
             assert_eq!(!is_connected(), fails);
             assert!(!fails || begin.elapsed() >= connect_timeout, "{:?}", begin.elapsed());
         }
@@ -428,11 +422,19 @@ mod tests {
         }
     }
 
-    fn connect(device: &Arc<Device>, addresses: &[SocketAddr]) -> Arc<Conn> {
-        let options = Options { stream: true, ..options(0, Mulpdu::Suitable) };
+    fn connect(device: &Arc<Device>, addresses: &[SocketAddr], connect_timeout: Duration) -> Arc<Conn> {
+        let options = Options { stream: true, connect_timeout, ..options(0, Mulpdu::Suitable) };
         let conn = CONNS.insert_with(|handle| Conn::connect(handle, device, 1, options)).unwrap();
         conn.resolved(addresses);
         conn
+    }
+
+    /// A listener that has room for no more than the one that it has not accepted.
+    fn full_listener() -> (TcpListener, TcpStream) {
+        let listener = TcpListener::from(socket::listen(&"127.0.0.1:0".parse().unwrap(), 0).unwrap());
+        listener.set_nonblocking(false).unwrap();
+        let first = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener, first)
     }
 
     fn until(is_so: &mut dyn FnMut() -> bool) {
@@ -468,7 +470,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // closed again before it is connected to
         let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let conn = connect(&device, &[refusing, listener.local_addr().unwrap()]);
+        let conn = connect(&device, &[refusing, listener.local_addr().unwrap()], Duration::ZERO);
         let (mut peer, _) = listener.accept().unwrap();
         assert_asks_once(&conn, &mut peer);
     }
@@ -476,12 +478,8 @@ mod tests {
     #[test]
     fn what_a_thread_tells_late_of_an_address_that_refused_is_not_the_next_ones() {
         let device = Device::open().unwrap();
-        // with room for one that nobody accepts
-        let listener = TcpListener::from(socket::listen(&"127.0.0.1:0".parse().unwrap(), 0).unwrap());
-        listener.set_nonblocking(false).unwrap();
-        let address = listener.local_addr().unwrap();
-        let _first = TcpStream::connect(address).unwrap();
-        let conn = connect(&device, &[address]);
+        let (listener, _first) = full_listener();
+        let conn = connect(&device, &[listener.local_addr().unwrap()], Duration::ZERO);
         conn.run(READABLE | WRITABLE | ENDING);
         listener.accept().unwrap();
         let (mut peer, _) = listener.accept().unwrap();

@@ -347,14 +347,15 @@ fn who_cannot_be_listened_for_is_told_why_whatever_went_wrong_before() {
 /// An MPA reply with read depths, and without private data.
 const REPLY_BYTES: usize = 24;
 
-/// A node that has been asked for a connection, and its peer.
-fn asked() -> (Node, TcpStream) {
+/// A node that has been asked for a connection, that, and its peer.
+fn asked() -> (Node, Arc<Conn>, TcpStream) {
     let node = Node::open();
     let mut peer = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     peer.write_all(b"MPA ID Req Frame\x10\x02\x00\x04\x00\x10\x00\x10").unwrap();
     node.wait();
-    (node, peer)
+    let conn = node.connection();
+    (node, conn, peer)
 }
 
 /// Answers, on a thread whose sockets have no room.
@@ -374,10 +375,17 @@ fn accept(conn: &Conn) -> Status {
     Status::Ok
 }
 
+/// What the peer gets once there is room again.
+fn all_that_leaves(conn: &Arc<Conn>, peer: &mut TcpStream) -> Vec<u8> {
+    conn.run(WRITABLE);
+    let mut bytes = Vec::new();
+    peer.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
 #[test]
 fn a_reply_that_the_socket_has_no_room_for_is_sent_when_it_has() {
-    let (node, mut peer) = asked();
-    let conn = node.connection();
+    let (_node, conn, mut peer) = asked();
     answer_in_want_of_room(|| accept(&conn));
     conn.run(WRITABLE);
     let mut reply = [0; 16];
@@ -387,43 +395,34 @@ fn a_reply_that_the_socket_has_no_room_for_is_sent_when_it_has() {
 
 #[test]
 fn a_refusal_that_the_socket_has_no_room_for_is_sent_when_it_has() {
-    let (node, mut peer) = asked();
-    let conn = node.connection();
+    let (_node, conn, mut peer) = asked();
     answer_in_want_of_room(|| conn.reject(b"no"));
-    conn.run(WRITABLE);
-    let mut reply = Vec::new();
-    peer.read_to_end(&mut reply).unwrap();
+    let reply = all_that_leaves(&conn, &mut peer);
     assert!(reply.starts_with(b"MPA ID Rep Frame") && reply.ends_with(b"no"), "{reply:?}");
 }
 
 #[test]
 fn a_close_waits_for_a_reply_that_has_not_left_whole() {
-    let (node, mut peer) = asked();
-    let conn = node.connection();
+    let (_node, conn, mut peer) = asked();
     answer_in_want_of_room(|| {
         accept(&conn);
         conn.close();
         Status::Ok
     });
-    conn.run(WRITABLE);
-    let mut reply = Vec::new();
-    peer.read_to_end(&mut reply).unwrap();
+    let reply = all_that_leaves(&conn, &mut peer);
     assert_eq!((reply.get(..16), reply.len()), (Some(&b"MPA ID Rep Frame"[..]), REPLY_BYTES));
 }
 
 #[test]
 fn a_terminate_follows_a_reply_that_has_not_left_whole() {
-    let (node, mut peer) = asked();
+    let (_node, conn, mut peer) = asked();
     peer.write_all(&[[0, 18].as_slice(), &[0; 22]].concat()).unwrap(); // of no version of DDP's
-    let conn = node.connection();
     answer_in_want_of_room(|| {
         accept(&conn);
         conn.start();
         Status::Ok
     });
-    conn.run(WRITABLE);
-    let mut reply = Vec::new();
-    peer.read_to_end(&mut reply).unwrap();
+    let reply = all_that_leaves(&conn, &mut peer);
     assert_eq!(reply.get(..16), Some(&b"MPA ID Rep Frame"[..]));
     assert_eq!(reply.get(REPLY_BYTES + 3), Some(&0x47), "a Terminate");
 }
